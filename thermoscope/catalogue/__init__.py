@@ -1,0 +1,1 @@
+"""What is known of models and hardware, as data; no torch."""

@@ -1,0 +1,1 @@
+"""Request -> scheduler -> forward -> sampler -> Step -> Trace."""

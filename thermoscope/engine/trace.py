@@ -1,0 +1,187 @@
+"""What the engine saw while it spoke: a `Step` for each token, a `Trace` for each answer.
+
+Everything here was in hand when the token was chosen. What needs another look at the model (hidden
+states, attention) comes from `engine.replay`.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from thermoscope.errors import BadModelFile, InvalidRequest
+
+FinishReason = Literal["stop", "length"]
+FORMAT = 1
+
+
+class Alternative(NamedTuple):
+    """A token that could have been chosen. Log-probabilities in nats; -inf where it was cut off."""
+
+    token: int
+    text: str
+    logprob: float
+    sampler_logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The distribution that one token was drawn from. All logarithms are natural.
+
+    - `logprob`: log-probability of the chosen token in the model's own distribution (T = 1, nothing cut).
+    - `sampler_logprob`: the same in the distribution that was drawn from.
+    - `entropy`: of the model's own distribution, nats.
+    - `log_z`: log of the sum of exp(logit): moves when a constant is added to the logits.
+    - `kept`: tokens that truncation left.
+    - `removed_mass`: probability that truncation cut off, after penalties, bias and temperature.
+    - `alternatives`: the 20 best by the model's own distribution, best first.
+    """
+
+    logprob: float
+    sampler_logprob: float
+    entropy: float
+    log_z: float
+    kept: int
+    removed_mass: float
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One chosen token.
+
+    `text` is what this token completes: empty while a UTF-8 character is still open, so the texts of
+    all steps join to the whole text. `bytes` are the token's own. `ms` is the time since the step before.
+    """
+
+    token: int
+    text: str
+    bytes: bytes
+    ms: float
+    record: Record | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the record's fields beside the token's own."""
+        plain: dict[str, Any] = {
+            "token": self.token,
+            "text": self.text,
+            "bytes": list(self.bytes),
+            "ms": round(self.ms, 4),
+        }
+        if self.record is not None:
+            plain |= {
+                "logprob": _number(self.record.logprob),
+                "sampler_logprob": _number(self.record.sampler_logprob),
+                "entropy": self.record.entropy,
+                "log_z": self.record.log_z,
+                "kept": self.record.kept,
+                "removed_mass": self.record.removed_mass,
+                "alternatives": [
+                    {
+                        "token": other.token,
+                        "text": other.text,
+                        "logprob": _number(other.logprob),
+                        "sampler_logprob": _number(other.sampler_logprob),
+                    }
+                    for other in self.record.alternatives
+                ],
+            }
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        record = None
+        if "logprob" in plain:
+            record = Record(
+                logprob=float(plain["logprob"]),
+                sampler_logprob=float(plain["sampler_logprob"]),
+                entropy=plain["entropy"],
+                log_z=plain["log_z"],
+                kept=plain["kept"],
+                removed_mass=plain["removed_mass"],
+                alternatives=tuple(
+                    Alternative(
+                        other["token"], other["text"], float(other["logprob"]), float(other["sampler_logprob"])
+                    )
+                    for other in plain["alternatives"]
+                ),
+            )
+        return cls(plain["token"], plain["text"], bytes(plain["bytes"]), plain["ms"], record)
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """One answer and how it came about.
+
+    - `model`, `precision`: what spoke. `prompt`: token ids that it was given.
+    - `sampling`: the settings, with the seed that was used. `choice`: which of the n answers this is.
+    - `text`: the answer as shown, after stop strings were cut. `steps`: every token that was drawn.
+    - `prefill_ms`: from the request's start to its first logits.
+    """
+
+    model: str
+    precision: str
+    prompt: tuple[int, ...]
+    sampling: dict[str, Any]
+    choice: int = 0
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    prefill_ms: float = 0.0
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The answer's token ids."""
+        return tuple(step.token for step in self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; a number that JSON lacks is the string "inf" or "-inf"."""
+        return {
+            "format": FORMAT,
+            **{key: value for key, value in asdict(self).items() if key != "steps"},
+            "prompt": list(self.prompt),
+            "sampling": {
+                key: _number(value) if isinstance(value, float) else value
+                for key, value in self.sampling.items()
+            },
+            "steps": [step.to_dict() for step in self.steps],
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        if plain.get("format") != FORMAT:
+            raise InvalidRequest(
+                f"trace: got format {plain.get('format')!r}, expected {FORMAT}; write it again with this version."
+            )
+        fields = {key: value for key, value in plain.items() if key != "format"}
+        fields["prompt"] = tuple(plain["prompt"])
+        fields["sampling"] = {
+            key: float(value) if value in ("inf", "-inf") else value
+            for key, value in plain["sampling"].items()
+        }
+        fields["steps"] = [Step.from_dict(step) for step in plain["steps"]]
+        return cls(**fields)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one JSON file; the old one stays whole if writing fails."""
+        target = Path(path)
+        part = target.with_name(target.name + ".part")
+        part.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
+        part.replace(target)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; equal to what was saved."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadModelFile(f"{path}: got {error}, expected a trace that Thermoscope saved.") from error
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,62 @@
+"""Every error that Thermoscope raises on purpose.
+
+    ThermoscopeError
+    ├── InvalidRequest        what the caller asked for cannot be done as asked
+    │   └── ContextExceeded   prompt and answer do not fit the context window
+    ├── ModelNotFound         no model of that name here, nor a way to fetch it
+    ├── BadModelFile          a model's file is truncated, corrupt or not what it claims
+    ├── UnsupportedModel      a sound model that this program cannot run
+    ├── FetchFailed           a download did not end with the bytes that were promised
+    ├── OutOfMemory           the model needs more memory than is free
+    └── EngineStopped         the engine was shut down while a request waited
+
+Each message says what was got, what was expected, and what to do. The command line prints it in one
+line and exits with 2; the server puts it into OpenAI's error form.
+"""
+
+
+class ThermoscopeError(Exception):
+    """The root of the tree. `str(error)` is one line, meant for people."""
+
+
+class InvalidRequest(ThermoscopeError):
+    """A field of a request is missing, of the wrong type, or out of range.
+
+    `param` names the field, and `code` is OpenAI's machine-readable reason, where there is one.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class ContextExceeded(InvalidRequest):
+    """The prompt, or prompt and answer together, do not fit the context window."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="messages", code="context_length_exceeded")
+
+
+class ModelNotFound(ThermoscopeError):
+    """No model of that name is loaded, cached, on disk, or to be fetched."""
+
+
+class BadModelFile(ThermoscopeError):
+    """A model's file is truncated, corrupt, or contradicts itself."""
+
+
+class UnsupportedModel(ThermoscopeError):
+    """The file is sound, but its architecture, tokenizer or tensor type has no implementation here."""
+
+
+class FetchFailed(ThermoscopeError):
+    """A download failed, or ended with bytes that do not match their checksum."""
+
+
+class OutOfMemory(ThermoscopeError):
+    """The model and its cache need more memory than is free."""
+
+
+class EngineStopped(ThermoscopeError):
+    """The engine was stopped before the request could finish."""

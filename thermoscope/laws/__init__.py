@@ -1,0 +1,1 @@
+"""The laws: pure functions on arrays, in float64, with no model in sight."""

@@ -1,0 +1,75 @@
+"""The KV cache: keys and values of every token so far, in fixed memory.
+
+Words used here and in the decoder:
+
+- **slot**: the place of one sequence in the cache; a slot holds up to `context` positions.
+- **position**: a token's index in its sequence, from 0.
+- **span**: tokens that enter together for one slot: a chunk of a prompt, or one decoded token.
+- **row**: one token in a forward call. Rows of a span stand together, spans in the order given.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thermoscope.catalogue.config import ModelConfig
+
+
+class Span(NamedTuple):
+    """`count` tokens that enter slot `slot` at positions `start`, `start` + 1, …"""
+
+    slot: int
+    start: int
+    count: int
+
+
+class KVCache:
+    """Keys and values for every layer, slot and position, and how much of each slot is filled.
+
+    The memory is asked for once and touched as positions fill. Rolling back is setting a length: what
+    lies behind it is overwritten before anything reads it.
+
+    - `keys`, `values`: [layers, slots · kv_heads, context, head_dim], float32. A slot's heads stand
+      together, so neighbouring slots are one view and no attention copies its keys.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, slots: int, context: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.slots = slots
+        self.context = context
+        self.kv_heads = config.kv_heads
+        self.lengths = [0] * slots
+        shape = (config.layers, slots * config.kv_heads, context, config.head_dim)
+        # Zeros, because a masked position still enters a product: 0 · NaN would be NaN.
+        self.keys: Float[Tensor, "layers slots*kv context dim"] = torch.zeros(shape, device=device)
+        self.values: Float[Tensor, "layers slots*kv context dim"] = torch.zeros(shape, device=device)
+        self._head = torch.arange(config.kv_heads, device=device)
+
+    def write(
+        self,
+        layer: int,
+        slots: Int[Tensor, "rows"],
+        positions: Int[Tensor, "rows"],
+        keys: Float[Tensor, "rows kv dim"],
+        values: Float[Tensor, "rows kv dim"],
+    ) -> None:
+        """Put each row's keys and values in its place."""
+        head = (slots * self.kv_heads)[:, None] + self._head
+        position = positions[:, None]
+        self.keys[layer][head, position] = keys
+        self.values[layer][head, position] = values
+
+    def extend(self, spans: Iterable[Span]) -> None:
+        """Count the spans' tokens as filled, once a forward call has written them."""
+        for span in spans:
+            self.lengths[span.slot] = span.start + span.count
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Forget what stands at `length` and after: rollback, and with 0, freeing the slot."""
+        if not 0 <= length <= self.lengths[slot]:
+            raise ValueError(f"slot {slot}: got length {length}, expected 0 to {self.lengths[slot]}.")
+        self.lengths[slot] = length
