@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import psutil
@@ -23,14 +24,17 @@ SMOL = ModelConfig(
     tied=True,
 )
 
+EMBEDDING = 49152 * 576
+
 
 @pytest.mark.parametrize(
     ("precision", "expected"),
     [
         ("fp32", 4 * 134_515_008),
+        ("fp16", 2 * 134_515_008),
         ("bf16", 2 * 134_515_008),
-        ("int8", round(134_515_008 * (1 + 4 / 576))),
-        ("int4", round(134_515_008 * (16 + 4) / 32)),
+        ("int8", round((134_515_008 - EMBEDDING) * (1 + 4 / 576)) + 2 * EMBEDDING),
+        ("int4", (134_515_008 - EMBEDDING) * (16 + 4) // 32 + 2 * EMBEDDING),
     ],
 )
 def test_weights_at_each_precision(precision: str, expected: int) -> None:
@@ -38,8 +42,13 @@ def test_weights_at_each_precision(precision: str, expected: int) -> None:
 
 
 def test_an_unknown_precision_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InvalidRequest, match=r"got 'fp8', expected one of fp32, bf16, int8, int4"):
+    with pytest.raises(InvalidRequest, match=r"got 'fp8', expected one of fp32, fp16, bf16, int8, int4"):
         memory.weight_bytes(SMOL, "fp8")
+
+
+def test_an_untied_head_counts_like_the_embedding() -> None:
+    untied = dataclasses.replace(SMOL, tied=False)
+    assert memory.weight_bytes(untied, "int4") == memory.weight_bytes(SMOL, "int4") + 2 * EMBEDDING
 
 
 def test_cache_counts_keys_and_values_of_every_layer_head_and_slot() -> None:

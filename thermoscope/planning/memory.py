@@ -16,7 +16,7 @@ GIB = 2**30
 FLOAT32 = 4
 BLOCK = 32  # weights that share one scale and one zero in `int4`
 PREFILL_CHUNK = 512  # tokens of a prompt that go through the layers at once
-PRECISIONS = ("fp32", "bf16", "int8", "int4")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ServingMemory:
 def bytes_per_weight(precision: str, columns: int) -> float:
     r"""Bytes that one weight of a matrix with rows of `columns` weights takes.
 
-    - `fp32`: 4. `bf16`: 2.
+    - `fp32`: 4. `fp16`, `bf16`: 2.
     - `int8`: $1 + 4/\text{columns}$: a scale of at most 4 bytes a row.
     - `int4`: $\tfrac12 + 4/32$: a bfloat16 scale and a bfloat16 zero for 32 weights.
 
@@ -50,7 +50,7 @@ def bytes_per_weight(precision: str, columns: int) -> float:
     match precision:
         case "fp32":
             return 4.0
-        case "bf16":
+        case "fp16" | "bf16":
             return 2.0
         case "int8":
             return 1.0 + FLOAT32 / columns
@@ -62,8 +62,14 @@ def bytes_per_weight(precision: str, columns: int) -> float:
 
 
 def weight_bytes(config: ModelConfig, precision: str) -> int:
-    """Bytes of all parameters at a precision; the rows are taken to be as long as the model is wide."""
-    return round(config.parameters * bytes_per_weight(precision, config.hidden))
+    """Bytes of all parameters at a precision; the rows are taken to be as long as the model is wide.
+
+    The embedding and the output head keep 16 bits where the precision has fewer: they decide most of what
+    rounding costs in quality.
+    """
+    tables = config.vocab * config.hidden * (1 if config.tied else 2)
+    each = bytes_per_weight(precision, config.hidden)
+    return round(tables * max(2.0, each) + (config.parameters - tables) * each)
 
 
 def cache_bytes(config: ModelConfig, *, slots: int, context: int) -> int:
