@@ -65,9 +65,13 @@ class ModelConfig:
             if not isinstance(value, int) or value < 1:
                 raise BadModelFile(f"config: {name}: got {value!r}, expected a whole number, 1 or more.")
         if self.heads % self.kv_heads:
-            raise BadModelFile(f"config: got {self.heads} heads on {self.kv_heads} KV heads, expected a multiple.")
+            raise BadModelFile(
+                f"config: got {self.heads} heads on {self.kv_heads} KV heads, expected a multiple."
+            )
         if self.head_dim % 2:
-            raise BadModelFile(f"config: head_dim: got {self.head_dim}, expected an even number for rotary pairs.")
+            raise BadModelFile(
+                f"config: head_dim: got {self.head_dim}, expected an even number for rotary pairs."
+            )
 
     @property
     def parameters(self) -> int:
@@ -103,9 +107,7 @@ class ModelConfig:
             window = None
         kinds = config.get("layer_types")
         full_first = config.get("max_window_layers", 0) if family.startswith("qwen") else 0
-        windowed = tuple(
-            kinds[i] == "sliding_attention" if kinds else i >= full_first for i in range(layers)
-        )
+        windowed = tuple(kinds[i] == "sliding_attention" if kinds else i >= full_first for i in range(layers))
         bias = bool(config.get("attention_bias", False))
         return cls(
             family=family,

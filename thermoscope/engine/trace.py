@@ -105,7 +105,10 @@ class Step:
                 removed_mass=plain["removed_mass"],
                 alternatives=tuple(
                     Alternative(
-                        other["token"], other["text"], float(other["logprob"]), float(other["sampler_logprob"])
+                        other["token"],
+                        other["text"],
+                        float(other["logprob"]),
+                        float(other["sampler_logprob"]),
                     )
                     for other in plain["alternatives"]
                 ),
@@ -156,7 +159,7 @@ class Trace:
         """The inverse of `to_dict`."""
         if plain.get("format") != FORMAT:
             raise InvalidRequest(
-                f"trace: got format {plain.get('format')!r}, expected {FORMAT}; write it again with this version."
+                f"trace: got format {plain.get('format')!r}, expected {FORMAT}; save it again."
             )
         fields = {key: value for key, value in plain.items() if key != "format"}
         fields["prompt"] = tuple(plain["prompt"])

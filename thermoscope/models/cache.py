@@ -9,7 +9,7 @@ Words used here and in the decoder:
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,8 @@ from torch import Tensor
 from thermoscope.catalogue.config import ModelConfig
 
 
-class Span(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Span:
     """`count` tokens that enter slot `slot` at positions `start`, `start` + 1, …"""
 
     slot: int

@@ -47,7 +47,8 @@ class Layer:
     down_bias: Float[Tensor, "hidden"] | None = None
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Group:
     """Spans of equal length in neighbouring slots: one batched attention.
 
     `mask` is [slots, 1, 1, count, length], 0 where a row may look and -inf where not; None sees all.
@@ -144,7 +145,7 @@ class Decoder:
         values = fused[:, config.heads + config.kv_heads :]
         rotated = fused[:, : config.heads + config.kv_heads]
         if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = rotated.split((config.heads, config.kv_heads), dim=1)
+            q, k = rotated[:, : config.heads], rotated[:, config.heads :]
             rotated = torch.cat((self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)), dim=1)
         rotated = torch.addcmul(rotated * plan.cos, rotated.roll(config.head_dim // 2, -1), plan.sin)
         queries, keys = rotated[:, : config.heads], rotated[:, config.heads :]

@@ -14,15 +14,13 @@ Activations are rounded number by number, never scaled by row or by call, so a r
 its neighbours at most through the order in which a library sums.
 """
 
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int4")
 BLOCK = 32
 
 
@@ -156,8 +154,9 @@ class Int4:
         unit[..., 1] = 8  # 1 · (code − 8) + 8 = code
         identity = torch.eye(BLOCK * len(unit), device=unit.device)
         codes = self._multiply(identity, unit).T
-        blocks = codes.unflatten(1, (-1, BLOCK))
-        return (scale.T[..., None] * (blocks - 8) + zero.T[..., None]).flatten(1)
+        blocks = codes.reshape(len(codes), -1, BLOCK)
+        weight: Tensor = scale.T[..., None] * (blocks - 8) + zero.T[..., None]
+        return weight.flatten(1)
 
     def state(self) -> dict[str, Tensor]:
         """`packed` and `scale_zero`."""

@@ -1,0 +1,136 @@
+"""The decoding loop: requests in, deltas out, one forward pass a step."""
+
+import itertools
+import secrets
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from thermoscope.engine.request import Request
+from thermoscope.engine.scheduler import Scheduler
+from thermoscope.engine.sequence import Delta, Sequence
+from thermoscope.errors import ContextExceeded, InvalidRequest
+from thermoscope.models.cache import KVCache
+from thermoscope.models.model import Model
+
+__all__ = ["Delta", "Engine", "Generation"]
+
+
+@dataclass(eq=False, frozen=True)
+class Generation:
+    """A submitted request: its n answers."""
+
+    sequences: tuple[Sequence, ...]
+
+
+class Engine:
+    """Runs requests on one model, many at a time. Not thread-safe: `engine.runner` gives it a thread.
+
+    - `slots`: answers decoded at once; further ones wait. `context`: tokens of a sequence at most.
+    """
+
+    def __init__(self, model: Model, *, slots: int, context: int) -> None:
+        self.model = model
+        self.context = context
+        self.cache = KVCache(model.config, slots=slots, context=context)
+        self.scheduler = Scheduler(slots)
+        self._arrivals = itertools.count()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self.scheduler.waiting) or any(self.scheduler.running)
+
+    def prepare(self, request: Request) -> Generation:
+        """Check a request against the model and make its answers; nothing is queued yet.
+
+        **Errors:** `InvalidRequest`, `ContextExceeded`.
+        """
+        sampling, room = request.sampling, self.context - len(request.prompt)
+        if not request.prompt:
+            raise InvalidRequest("prompt: got no tokens, expected at least one.", param="messages")
+        if room < 1 or room < (sampling.max_tokens or 0):
+            wanted = f" and {sampling.max_tokens} of the answer" if sampling.max_tokens else ""
+            raise ContextExceeded(
+                f"context: got {len(request.prompt)} tokens of the prompt{wanted}, expected at most "
+                f"{self.context} in all; shorten the prompt or lower max_tokens."
+            )
+        vocab = self.model.config.vocab
+        for param, ids in (
+            ("prompt", request.prompt), ("logit_bias", sampling.logit_bias), ("stop_ids", sampling.stop_ids)
+        ):  # fmt: skip
+            if any(not 0 <= token < vocab for token in ids):
+                bad = next(token for token in ids if not 0 <= token < vocab)
+                raise InvalidRequest(
+                    f"{param}: got token id {bad}, expected 0 to {vocab - 1}, the model's vocabulary.",
+                    param=param,
+                )
+        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        return Generation(
+            tuple(
+                Sequence.of(
+                    request,
+                    choice=choice,
+                    seed=seed,
+                    limit=sampling.max_tokens or room,
+                    model=self.model.name,
+                    precision=self.model.precision,
+                )
+                for choice in range(sampling.n)
+            )
+        )
+
+    def submit(self, generation: Generation) -> None:
+        """Queue a prepared request."""
+        for sequence in generation.sequences:
+            sequence.arrival = next(self._arrivals)
+        self.scheduler.add(generation.sequences)
+
+    def cancel(self, generation: Generation) -> None:
+        """Drop what is left of a request, and free its slots."""
+        for sequence in generation.sequences:
+            self._release(sequence)
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[Sequence, Delta]]:
+        """One forward pass: a token for every answer that is decoding, a chunk of a prompt for another."""
+        batch = self.scheduler.next()
+        spans = [sequence.span(at_most) for sequence, at_most in batch]
+        tokens = [
+            token
+            for (sequence, _), span in zip(batch, spans, strict=True)
+            for token in sequence.tokens[span.start : span.start + span.count]
+        ]
+        hidden = self.model.decoder.forward(torch.tensor(tokens), spans, self.cache)
+        speaking, rows, row = [], [], -1
+        for (sequence, _), span in zip(batch, spans, strict=True):
+            row += span.count
+            sequence.filled += span.count
+            if sequence.pending == 0:
+                speaking.append(sequence)
+                rows.append(row)
+        if not speaking:
+            return []
+        logits = self.model.decoder.logits(hidden[rows]).numpy()
+        deltas = [
+            (sequence, self._speak(sequence, scores))
+            for sequence, scores in zip(speaking, logits, strict=True)
+        ]
+        for sequence, delta in deltas:
+            if delta.finish_reason:
+                self._release(sequence)
+        return deltas
+
+    def _speak(self, sequence: Sequence, logits: Float[np.ndarray, "vocab"]) -> Delta:
+        tokenizer = self.model.tokenizer
+        position = len(sequence.trace.steps)
+        recorder = tokenizer if sequence.request.record else None
+        token, record = sequence.sampler.draw(logits, position, recorder)
+        return sequence.accept(token, record, tokenizer)
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.slot is not None:
+            self.cache.truncate(sequence.slot, 0)
+        self.scheduler.remove(sequence)

@@ -1,0 +1,192 @@
+"""The engine as one object: load a model, chat with it, look at the trace."""
+
+import queue
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import torch
+
+from thermoscope.catalogue.config import ModelConfig
+from thermoscope.engine.engine import Engine
+from thermoscope.engine.request import Request, Sampling
+from thermoscope.engine.runner import Runner
+from thermoscope.engine.sequence import Delta
+from thermoscope.engine.trace import FinishReason, Trace
+from thermoscope.errors import InvalidRequest
+from thermoscope.models.model import Model
+from thermoscope.models.store import DEFAULT
+from thermoscope.models.tokenizer import Tokenizer
+
+Messages = str | Sequence[Mapping[str, Any]]
+LONGEST_CACHE = 4096  # tokens of a slot unless more are asked for: all of a long-context model would not fit
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The n answers to one prompt; the properties are of the first."""
+
+    traces: list[Trace]
+
+    @property
+    def trace(self) -> Trace:
+        """Every step of the answer."""
+        return self.traces[0]
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return self.trace.text
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """`stop` where the model or a stop string ended it, `length` where the limit did."""
+        return self.trace.finish_reason
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.trace.prompt)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens drawn for all answers."""
+        return sum(len(trace.steps) for trace in self.traces)
+
+
+class LanguageModel:
+    """A loaded model with its engine running. Close it, or use it as a context manager."""
+
+    def __init__(self, model: Model, *, slots: int, context: int) -> None:
+        self.model = model
+        self.context = context
+        self.runner = Runner(Engine(model, slots=slots, context=context))
+
+    @property
+    def name(self) -> str:
+        """The model's name, for people and for the API."""
+        return self.model.name
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of its matrix products."""
+        return self.model.precision
+
+    @property
+    def config(self) -> ModelConfig:
+        """Its shape."""
+        return self.model.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its words."""
+        return self.model.tokenizer
+
+    def chat(self, messages: Messages, **sampling: Any) -> Reply:
+        """Answer a message or a conversation; `sampling` are the fields of `Sampling`."""
+        return self._reply(self._chat_prompt(messages), sampling)
+
+    def generate(self, prompt: str | Sequence[int], **sampling: Any) -> Reply:
+        """Continue a plain text, or token ids."""
+        return self._reply(self._text_prompt(prompt), sampling)
+
+    def stream_chat(self, messages: Messages, **sampling: Any) -> Generator[Delta, None, None]:
+        """`chat`, a delta at a time; leaving the loop stops the answer."""
+        return self._stream(Request(prompt=self._chat_prompt(messages), sampling=_sampling(sampling)))
+
+    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> Generator[Delta, None, None]:
+        """`generate`, a delta at a time; leaving the loop stops the answer."""
+        return self._stream(Request(prompt=self._text_prompt(prompt), sampling=_sampling(sampling)))
+
+    def close(self) -> None:
+        """Stop the engine; open requests end with `EngineStopped`."""
+        self.runner.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _chat_prompt(self, messages: Messages) -> tuple[int, ...]:
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        return self.tokenizer.chat(messages)
+
+    def _text_prompt(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
+        return self.tokenizer.prompt(prompt) if isinstance(prompt, str) else tuple(prompt)
+
+    def _reply(self, prompt: tuple[int, ...], sampling: dict[str, Any]) -> Reply:
+        deltas = self._stream(Request(prompt=prompt, sampling=_sampling(sampling)))
+        traces = [delta.trace for delta in deltas if delta.trace is not None]
+        return Reply(sorted(traces, key=lambda trace: trace.choice))
+
+    def _stream(self, request: Request) -> Generator[Delta, None, None]:
+        arrived: queue.SimpleQueue[Delta | Exception] = queue.SimpleQueue()
+        ticket = self.runner.submit(request, arrived.put)
+        return _deltas(arrived, ticket.cancel, request.sampling.n)
+
+
+def load(
+    name: str = DEFAULT,
+    *,
+    precision: str | None = None,
+    context: int | None = None,
+    slots: int = 8,
+    threads: int | None = None,
+    progress: bool = False,
+) -> LanguageModel:
+    """Load a model and start its engine.
+
+    - `name`: the default, a local folder or GGUF file, or a Hugging Face id.
+    - `precision`: `fp32`, `fp16`, `bf16`, `int8`, `int4`; None takes the fastest that stays close to fp32.
+    - `context`: tokens of a sequence at most; None is the model's own, but no more than 4,096.
+    - `slots`: answers decoded at once. `threads`: None is one for each physical core.
+
+    **Errors:** those of `Model.load`.
+    """
+    for param, value in (("context", context), ("slots", slots), ("threads", threads)):
+        if value is not None and value < 1:
+            raise InvalidRequest(f"{param}: got {value}, expected a whole number, 1 or more.", param=param)
+    torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+    model = Model.load(
+        name, precision=precision, slots=slots, context=context or LONGEST_CACHE, progress=progress
+    )
+    longest = model.config.context
+    if context is not None and context > longest:
+        raise InvalidRequest(
+            f"context: got {context}, expected at most {longest}, which {model.name} was trained for.",
+            param="context",
+        )
+    return LanguageModel(model, slots=slots, context=context or min(longest, LONGEST_CACHE))
+
+
+def _sampling(fields: dict[str, Any]) -> Sampling:
+    unknown = sorted(fields.keys() - Sampling.__dataclass_fields__.keys())
+    if unknown:
+        raise InvalidRequest(
+            f"{unknown[0]}: no such setting; expected one of {', '.join(Sampling.__dataclass_fields__)}.",
+            param=unknown[0],
+        )
+    if isinstance(fields.get("stop"), str):
+        fields = fields | {"stop": (fields["stop"],)}
+    return Sampling(**fields)
+
+
+def _deltas(
+    arrived: "queue.SimpleQueue[Delta | Exception]", cancel: Callable[[], None], answers: int
+) -> Generator[Delta, None, None]:
+    try:
+        while answers:
+            item = arrived.get()
+            if isinstance(item, Exception):
+                raise item
+            answers -= item.finish_reason is not None
+            yield item
+    finally:
+        if answers:
+            cancel()

@@ -1,0 +1,125 @@
+"""A second look at a finished sequence: one teacher-forced pass, keeping only what was asked for.
+
+The pass uses the decoder's own arithmetic at prefill speed, so what it shows is what spoke; the residual
+that every reading prints says how exactly (`Replay.logprob_residual`).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thermoscope.engine.scheduler import PREFILL_CHUNK
+from thermoscope.engine.trace import Trace
+from thermoscope.errors import ContextExceeded, InvalidRequest
+from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.model import Model
+
+Quantity = Literal["residual", "q", "k", "v", "attention", "attention_out", "mlp_out"]
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What one pass over `tokens` kept.
+
+    - `logits`: [tokens, vocab] float32, the distribution after each token; None unless asked for.
+    - `logprobs`: [tokens − 1] float64, log-probability of each token but the first, given those before it.
+    - `kept`: (quantity, layer) -> tensor, rows being tokens. `residual` is the stream before a layer, and
+      at layer number `layers` before the final norm. `q` is [tokens, heads, dim], `k` and `v`
+      [tokens, kv, dim], `attention` [heads, tokens, tokens] with zeros above the diagonal.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: Float[Tensor, "tokens-1"]
+    logits: Float[Tensor, "tokens vocab"] | None
+    kept: dict[tuple[Quantity, int], Tensor] = field(default_factory=dict)
+
+    def logprob_residual(self, trace: Trace) -> float:
+        """Largest difference between the trace's recorded log-probabilities and the replay's, in nats.
+
+        **Errors:** `InvalidRequest` if the trace is of other tokens, or kept no records.
+        """
+        if (*trace.prompt, *trace.tokens) != self.tokens:
+            raise InvalidRequest("trace: got other tokens than those replayed, expected the same.")
+        records = [step.record for step in trace.steps]
+        if not records or any(record is None for record in records):
+            raise InvalidRequest("trace: got steps without records; generate it with records on.")
+        spoken = torch.tensor([record.logprob for record in records if record is not None])
+        return float((self.logprobs[-len(records) :] - spoken).abs().max())
+
+
+@torch.inference_mode()
+def replay(
+    model: Model,
+    tokens: Sequence[int],
+    *,
+    keep: Collection[Quantity] = (),
+    layers: Collection[int] | None = None,
+    logits: bool = False,
+) -> Replay:
+    """Run a sequence through the model once.
+
+    - `keep`: which quantities to return. `layers`: of which layers, None being all; `residual` also takes
+      the number of layers, for the stream before the final norm.
+    - `logits`: whether to keep every position's logits (4 bytes for each token and vocabulary entry).
+
+    **Errors:** `InvalidRequest` for an unknown quantity, a layer out of range or an empty sequence;
+    `ContextExceeded` for one longer than the model's context.
+    """
+    config = model.config
+    wanted = set(range(config.layers + 1)) if layers is None else set(layers)
+    _check(model, tokens, keep, wanted)
+    kept: dict[tuple[Quantity, int], list[Tensor]] = {}
+
+    def probe(name: str, layer: int, value: Tensor) -> None:
+        if name in keep and layer in wanted:
+            kept.setdefault((name, layer), []).append(value.clone())  # type: ignore[arg-type]
+
+    cache = KVCache(config, slots=1, context=len(tokens))
+    all_logits: list[Tensor] = []
+    logprobs: list[Tensor] = []
+    for start in range(0, len(tokens), PREFILL_CHUNK):
+        chunk = torch.tensor(tokens[start : start + PREFILL_CHUNK])
+        hidden = model.decoder.forward(chunk, [Span(0, start, len(chunk))], cache, probe if keep else None)
+        scores = model.decoder.logits(hidden)
+        following = torch.tensor(tokens[start + 1 : start + len(chunk) + 1])
+        given = scores[: len(following)].double()
+        chosen = given.gather(1, following[:, None])[:, 0]
+        logprobs.append(chosen - given.logsumexp(dim=-1))
+        if logits:
+            all_logits.append(scores)
+    return Replay(
+        tokens=tuple(tokens),
+        logprobs=torch.cat(logprobs),
+        logits=torch.cat(all_logits) if logits else None,
+        kept={place: _joined(place[0], parts, len(tokens)) for place, parts in kept.items()},
+    )
+
+
+def _joined(quantity: Quantity, chunks: list[Tensor], tokens: int) -> Tensor:
+    """Chunks of rows -> one tensor; attention's chunks saw fewer columns the earlier they came."""
+    if quantity != "attention":
+        return torch.cat(chunks)
+    padded = [
+        torch.nn.functional.pad(chunk[0].flatten(0, 1), (0, tokens - chunk.shape[-1])) for chunk in chunks
+    ]
+    return torch.cat(padded, dim=1)
+
+
+def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: set[int]) -> None:
+    if unknown := sorted(set(keep) - set(QUANTITIES)):
+        raise InvalidRequest(
+            f"keep: got {unknown[0]!r}, expected some of {', '.join(QUANTITIES)}.", param="keep"
+        )
+    if beyond := sorted(layers - set(range(model.config.layers + 1))):
+        raise InvalidRequest(f"layers: got {beyond[0]}, expected 0 to {model.config.layers}.", param="layers")
+    if not tokens:
+        raise InvalidRequest("tokens: got none, expected at least one.", param="tokens")
+    if len(tokens) > model.config.context:
+        raise ContextExceeded(
+            f"context: got {len(tokens)} tokens to replay, expected at most {model.config.context}."
+        )

@@ -1,0 +1,128 @@
+"""The engine in a thread of its own: submit from anywhere, asleep while there is nothing to do."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from thermoscope.engine.engine import Engine, Generation
+from thermoscope.engine.request import Request
+from thermoscope.engine.sequence import Delta, Sequence
+from thermoscope.errors import EngineStopped
+
+Deliver = Callable[[Delta | Exception], None]
+
+
+class Ticket:
+    """A request on its way. `cancel` is safe from any thread, and twice."""
+
+    def __init__(self, runner: "Runner", generation: Generation, deliver: Deliver) -> None:
+        self.generation = generation
+        self.deliver = deliver
+        self.cancelled = False
+        self._runner = runner
+
+    def cancel(self) -> None:
+        """Stop the answers; their slots are free at the next step, and nothing more is delivered."""
+        self.cancelled = True
+        self._runner.wake()
+
+
+class Runner:
+    """Steps the engine while requests are open."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._arrived: list[Ticket] = []
+        self._open: dict[Sequence, Ticket] = {}
+        self._condition = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def slots(self) -> int:
+        """Answers that can be decoded at once."""
+        return len(self.engine.scheduler.running)
+
+    @property
+    def running(self) -> int:
+        """Answers that hold a slot."""
+        return sum(sequence is not None for sequence in self.engine.scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Answers that wait for one."""
+        return len(self.engine.scheduler.waiting) + sum(
+            len(ticket.generation.sequences) for ticket in self._arrived
+        )
+
+    def submit(self, request: Request, deliver: Deliver) -> Ticket:
+        """Queue a request. `deliver` gets its deltas, or one exception, on the engine's thread.
+
+        **Errors:** `InvalidRequest` at once if the model cannot take it; `EngineStopped` after `stop`.
+        """
+        ticket = Ticket(self, self.engine.prepare(request), deliver)
+        with self._condition:
+            if self._stopping:
+                raise EngineStopped("engine: it was stopped; start it again to go on.")
+            self._arrived.append(ticket)
+            self._condition.notify()
+        return ticket
+
+    def wake(self) -> None:
+        """Look at once for cancelled requests."""
+        with self._condition:
+            self._condition.notify()
+
+    def stop(self) -> None:
+        """End the thread after the step in flight; open requests get `EngineStopped`."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._collect():
+            try:
+                deltas = self.engine.step()
+            except Exception as error:
+                self._fail(error)
+                continue
+            for sequence, delta in deltas:
+                ticket = self._open[sequence]
+                if delta.finish_reason:
+                    del self._open[sequence]
+                if not ticket.cancelled:
+                    _deliver(ticket, delta)
+        self._fail(EngineStopped("engine: it was stopped before the answer was finished; ask again."))
+
+    def _collect(self) -> bool:
+        """Take in arrivals, drop what was cancelled, sleep while idle; False when it is time to end."""
+        while True:
+            with self._condition:
+                while not (self._stopping or self._arrived or self._open):
+                    self._condition.wait()
+                arrived, self._arrived = self._arrived, []
+            for ticket in arrived:
+                self.engine.submit(ticket.generation)
+                self._open.update(dict.fromkeys(ticket.generation.sequences, ticket))
+            for generation in {ticket.generation for ticket in self._open.values() if ticket.cancelled}:
+                self.engine.cancel(generation)
+                for sequence in generation.sequences:
+                    self._open.pop(sequence, None)
+            if self._stopping or self._open:
+                return not self._stopping
+
+    def _fail(self, error: Exception) -> None:
+        """A failed step ends all open requests: which of them it was is not known."""
+        for ticket in set(self._open.values()):
+            self.engine.cancel(ticket.generation)
+            if not ticket.cancelled:
+                _deliver(ticket, error)
+        self._open.clear()
+
+
+def _deliver(ticket: Ticket, item: Delta | Exception) -> None:
+    # A receiver whose event loop is gone must not take the other requests with it.
+    with contextlib.suppress(RuntimeError):
+        ticket.deliver(item)

@@ -1,0 +1,85 @@
+"""One answer in the making: where it stands in the cache, what was said, and when it ends."""
+
+import time
+from dataclasses import asdict, dataclass
+
+from thermoscope.engine.request import Request
+from thermoscope.engine.sampler import Sampler
+from thermoscope.engine.text import TextStream
+from thermoscope.engine.trace import FinishReason, Record, Step, Trace
+from thermoscope.models.cache import Span
+from thermoscope.models.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one step added to one answer.
+
+    `text`: characters that may be shown now; empty while they are held back. The last delta of an answer
+    has a `finish_reason` and the whole `trace`.
+    """
+
+    choice: int
+    text: str
+    step: Step
+    finish_reason: FinishReason | None = None
+    trace: Trace | None = None
+
+
+class Sequence:
+    """One of a request's n answers. `slot` is None until the scheduler gives it one."""
+
+    def __init__(self, request: Request, *, choice: int, seed: int, limit: int, trace: Trace) -> None:
+        self.request = request
+        self.choice = choice
+        self.slot: int | None = None
+        self.arrival = 0  # order among all answers, set when it is queued
+        self.filled = 0  # tokens whose keys and values stand in the cache
+        self.tokens = list(request.prompt)
+        self.trace = trace
+        self.sampler = Sampler(request.sampling, seed=seed, choice=choice, prompt=request.prompt)
+        self._limit = limit
+        self._text = TextStream(request.sampling.stop)
+        self._since = time.perf_counter()
+
+    @classmethod
+    def of(
+        cls, request: Request, *, choice: int, seed: int, limit: int, model: str, precision: str
+    ) -> "Sequence":
+        """The request's answer number `choice`, with an empty trace; `limit` tokens at most."""
+        sampling = asdict(request.sampling) | {"seed": seed, "max_tokens": limit}
+        sampling["logit_bias"] = {str(token): bias for token, bias in request.sampling.logit_bias.items()}
+        sampling |= {"stop": list(request.sampling.stop), "stop_ids": list(request.sampling.stop_ids)}
+        trace = Trace(
+            model=model, precision=precision, prompt=request.prompt, sampling=sampling, choice=choice
+        )
+        return cls(request, choice=choice, seed=seed, limit=limit, trace=trace)
+
+    @property
+    def pending(self) -> int:
+        """Tokens known but not yet in the cache: the rest of the prompt, or the token drawn last."""
+        return len(self.tokens) - self.filled
+
+    def span(self, at_most: int) -> Span:
+        """The next tokens to run through the model."""
+        assert self.slot is not None
+        return Span(self.slot, self.filled, min(self.pending, at_most))
+
+    def accept(self, token: int, record: Record | None, tokenizer: Tokenizer) -> Delta:
+        """Add a drawn token; the delta says whether the answer ends with it."""
+        sampling = self.request.sampling
+        now = time.perf_counter()
+        if not self.trace.steps:
+            self.trace.prefill_ms = (now - self._since) * 1e3
+        ended = token in sampling.stop_ids or (token in tokenizer.end_ids and not sampling.ignore_eos)
+        full = len(self.trace.steps) + 1 >= self._limit
+        data = b"" if ended else tokenizer.bytes_of(token)
+        shown = self._text.push(data, last=ended or full)
+        step = Step(token, shown.piece, data, (now - self._since) * 1e3, record)
+        self._since = now
+        self.tokens.append(token)
+        self.trace.steps.append(step)
+        self.trace.text += shown.text
+        reason: FinishReason | None = "stop" if ended or shown.stopped else "length" if full else None
+        self.trace.finish_reason = reason
+        return Delta(self.choice, shown.text, step, reason, self.trace if reason else None)

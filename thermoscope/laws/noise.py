@@ -1,0 +1,64 @@
+r"""The dice: Gumbel noise that is a function of where it is used, not of what was drawn before.
+
+token = argmax($z / T + g$) draws from softmax($z / T$) when the $g$ are independent standard Gumbel
+numbers (Gumbel 1954; Maddison, Tarlow & Minka 2014, "A* Sampling", section 2). Here $g$ is hashed from
+(seed, choice, position, token id). So a request gives the same tokens alone, in a batch, streamed, and
+with speculation; and a token's noise does not change when another one is filtered out.
+
+The hash is SplitMix64's output function (Steele, Lea & Flood 2014, "Fast Splittable Pseudorandom Number
+Generators", figure 17) in counter mode. 53 of its bits make the uniform number, so that tokens 36 nats
+below the best can still be drawn; 24 bits would cut them off.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int, UInt64
+
+_MASK = 2**64 - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
+_LARGEST = 1 - 2.0**-53
+
+
+def gumbel(
+    seed: int, choice: int, position: int, tokens: Int[np.ndarray, "some"]
+) -> Float[np.ndarray, "some"]:
+    r"""Standard Gumbel numbers, $g = -\log(-\log u)$, one for each token id.
+
+    `seed`: any integer, taken modulo 2^64. `choice`: which of a request's answers. `position`: index of
+    the token in the answer, from 0.
+    """
+    return from_bits(bits(seed, choice, position, tokens))
+
+
+def bits(
+    seed: int, choice: int, position: int, tokens: Int[np.ndarray, "some"]
+) -> UInt64[np.ndarray, "some"]:
+    """64 hashed bits for each token id."""
+    key = 0
+    for part in (seed, choice, position):
+        key = int(_mix(np.array([(key + part + _GOLDEN) & _MASK], dtype=np.uint64))[0])
+    return _mix(tokens.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key))
+
+
+def from_bits(hashed: UInt64[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
+    r"""The map from bits to noise, with $w = 1 - u = (k + ½)\,2^{-53}$ and $k$ the upper 53 bits.
+
+    Great noise comes from $u$ near 1, where $u$ has no more digits, but $w$ has all of them:
+    $-\log u = -\log(1 - w)$, which log1p gives in full.
+    """
+    w: Float[np.ndarray, "some"] = ((hashed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    np.minimum(w, _LARGEST, out=w)
+    np.negative(w, out=w)
+    np.log1p(w, out=w)
+    np.negative(w, out=w)
+    np.log(w, out=w)
+    np.negative(w, out=w)
+    return w
+
+
+def _mix(x: UInt64[np.ndarray, "some"]) -> UInt64[np.ndarray, "some"]:
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x

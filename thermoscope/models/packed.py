@@ -1,0 +1,80 @@
+"""Packed models on disk: what a start needs, made once and read ever after.
+
+A folder holds `model.json` (name, precision, shape), the tokenizer, and `weights.safetensors`, named for
+`models.pack.build`. Its name is a hash of what it was made from, so a changed file packs anew.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from thermoscope.catalogue.config import ModelConfig, RopeScaling
+from thermoscope.catalogue.precision import Precision
+from thermoscope.errors import BadModelFile
+from thermoscope.models.checkpoint import identity
+from thermoscope.models.tokenizer import Tokenizer
+
+FORMAT = 1  # raise it when a folder's contents change meaning
+
+
+class Packed(NamedTuple):
+    """Everything that a decoder is built from."""
+
+    name: str
+    precision: Precision
+    config: ModelConfig
+    tokenizer: Tokenizer
+    tensors: dict[str, Tensor]
+
+
+def folder_for(cache: Path, source: Path, precision: Precision | None) -> Path:
+    """Where a model is kept at a precision, None being its default one.
+
+    Another PyTorch or instruction set lays 4-bit weights out otherwise, so both are in the name.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    facts = (FORMAT, identity(source), precision, torch.__version__, capability)
+    return cache / "packed" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def save(folder: Path, packed: Packed) -> None:
+    """Write a folder whole or not at all; of two processes that try at once, the last one's stays."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        save_file(packed.tensors, part / "weights.safetensors")
+        packed.tokenizer.save(part)
+        about = {"name": packed.name, "precision": packed.precision, "config": asdict(packed.config)}
+        (part / "model.json").write_text(json.dumps(about))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+
+
+def load(folder: Path) -> Packed:
+    """Read what `save` wrote.
+
+    **Errors:** `BadModelFile` if the folder is not there or damaged; the caller packs anew.
+    """
+    try:
+        about = json.loads((folder / "model.json").read_text())
+        fields = about["config"]
+        if fields["rope_scaling"] is not None:
+            fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
+        fields["windowed"] = tuple(fields["windowed"])
+        config = ModelConfig(**fields)
+        with safe_open(folder / "weights.safetensors", framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Packed(about["name"], about["precision"], config, Tokenizer.load(folder), tensors)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise BadModelFile(f"{folder}: got {error}, expected a packed model; delete the folder.") from error
