@@ -1,0 +1,1 @@
+"""Who may ask? The OpenAI API over HTTP, and the page beside it."""

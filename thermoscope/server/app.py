@@ -1,0 +1,108 @@
+"""The addresses of the server, and who answers at each."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Scope
+
+from thermoscope.errors import ModelNotFound
+from thermoscope.server import errors
+from thermoscope.server.answers import Answers
+from thermoscope.server.chat import Wording, engine_request
+from thermoscope.server.middleware import Exchange
+from thermoscope.server.schemas import ChatRequest, ErrorBody
+from thermoscope.server.stream import Stream
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+
+WEB = Path(__file__).parent.parent / "web"
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",  # ask again after an update; the file's tag makes that cheap
+}
+
+
+def create_app(model: "LanguageModel", aliases: Sequence[str] = ()) -> FastAPI:
+    """The server of one loaded model, which answers to its own name and to its aliases."""
+    names = list(dict.fromkeys([model.name, *aliases]))
+    started = int(time.time())
+    app: FastAPI = FastAPIOffline(
+        title="Thermoscope",
+        summary="A language model behind the OpenAI API, every token's step in sight.",
+        responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
+    )
+    app.add_middleware(Exchange)
+    errors.install(app)
+
+    def known(name: str) -> str:
+        if name not in names:
+            raise ModelNotFound(
+                f"The model {name!r} is not loaded here; expected {' or '.join(names)}. "
+                f"To give it another name, start the server with --alias."
+            )
+        return name
+
+    def card(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": started, "owned_by": "thermoscope"}
+
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
+        """Answer a conversation, at once or as a stream of server-sent events."""
+        known(body.model)
+        request = await run_in_threadpool(engine_request, body, model.tokenizer)
+        answers = Answers(model.runner, request)
+        wording = Wording(body, request, model)
+        if body.stream:
+            return Stream(body, answers, wording)
+        traces = await answers.traces(exchange)
+        return JSONResponse(await run_in_threadpool(wording.completion, traces))
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The loaded model, under each of its names."""
+        return {"object": "list", "data": [card(name) for name in names]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model_card(name: str) -> dict[str, Any]:
+        """One name of the loaded model."""
+        return card(known(name))
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """That the server stands, what it runs, and how busy it is."""
+        runner = model.runner
+        return {
+            "status": "ok",
+            "model": model.name,
+            "precision": model.precision,
+            "context": model.context,
+            "slots": runner.slots,
+            "running": runner.running,
+            "waiting": runner.waiting,
+        }
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
+
+    app.mount("/web", _PageFiles(directory=WEB), name="web")
+    return app
+
+
+class _PageFiles(StaticFiles):
+    """The page's files, under the page's own strict policy."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(PAGE_HEADERS)
+        return response

@@ -1,0 +1,145 @@
+"""A chat request in the engine's terms, and the engine's answer in OpenAI's."""
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from thermoscope.engine.request import Request, Sampling
+from thermoscope.engine.trace import Step, Trace
+from thermoscope.errors import InvalidRequest
+from thermoscope.server.schemas import ChatRequest
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.models.tokenizer import Tokenizer
+
+LEAST_LOGPROB = -9999.0  # what OpenAI writes for a token that is out of reach
+
+SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
+
+
+def engine_request(body: ChatRequest, tokenizer: "Tokenizer") -> Request:
+    """What the engine is asked to do. Tokenizes the conversation, so it is not for the event loop."""
+    _check_pairs(body)
+    given = body.model_dump(include=SAME_NAME, exclude_none=True)
+    if body.max_completion_tokens is not None:
+        given["max_tokens"] = body.max_completion_tokens
+    if body.thermoscope is not None:
+        given |= body.thermoscope.model_dump(exclude={"steps"}, exclude_none=True)
+    given["stop_ids"] = tuple(given.get("stop_ids", ()))
+    given["stop"] = tuple(body.stop or ())
+    given["logit_bias"] = {int(token): bias for token, bias in (body.logit_bias or {}).items()}
+    for token in (*given["stop_ids"], *given["logit_bias"]):
+        if token >= tokenizer.vocab_size:
+            param = "logit_bias" if token in given["logit_bias"] else "thermoscope.stop_ids"
+            raise InvalidRequest(
+                f"{param}: got token {token}, expected one below the vocabulary's {tokenizer.vocab_size}.",
+                param=param,
+            )
+    return Request(
+        prompt=tokenizer.chat([message.plain() for message in body.messages]),
+        sampling=Sampling(**given),
+        record=bool(body.logprobs) or body.thermoscope is None or body.thermoscope.steps is not False,
+    )
+
+
+def _check_pairs(body: ChatRequest) -> None:
+    """Refuse fields that make no sense together."""
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest(
+            "top_logprobs: got a number without logprobs; set logprobs to true.", param="top_logprobs"
+        )
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequest(
+            "stream_options: got some without a stream; set stream to true, or leave them out.",
+            param="stream_options",
+        )
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise InvalidRequest(
+            "max_tokens: got max_completion_tokens as well, which means the same; leave one out.",
+            param="max_tokens",
+        )
+
+
+class Wording:
+    """How one request's answers are put into words that OpenAI's clients know."""
+
+    def __init__(self, body: ChatRequest, request: Request, model: "LanguageModel") -> None:
+        self._body = body
+        self._tokenizer = model.tokenizer
+        self._prompt_tokens = len(request.prompt)
+        self._head = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": body.model,
+            "system_fingerprint": f"{model.name}-{model.precision}",
+        }
+
+    def completion(self, traces: Iterable[Trace]) -> dict[str, Any]:
+        """The whole answer."""
+        choices = [
+            {
+                "index": trace.choice,
+                "message": {"role": "assistant", "content": trace.text, "refusal": None},
+                **self._of_steps(trace.steps),
+                "finish_reason": trace.finish_reason,
+            }
+            for trace in traces
+        ]
+        usage = self.usage(sum(len(trace.steps) for trace in traces))
+        return {**self._head, "choices": choices, "usage": usage}
+
+    def chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        step: Step | None = None,
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        """A piece of one choice, with the token that brought it."""
+        seen = {"logprobs": None} if step is None else self._of_steps([step])
+        return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
+
+    def usage_chunk(self, completion_tokens: int) -> dict[str, Any]:
+        """The last piece, which counts tokens and belongs to no choice."""
+        return self._chunk([]) | {"usage": self.usage(completion_tokens)}
+
+    def usage(self, completion_tokens: int) -> dict[str, int]:
+        """Tokens read and drawn; an end token is drawn, too."""
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": self._prompt_tokens + completion_tokens,
+        }
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        usage = {"usage": None} if self._body.with_usage else {}
+        return {**self._head, "object": "chat.completion.chunk", "choices": choices, **usage}
+
+    def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
+        fields: dict[str, Any] = {"logprobs": None}
+        if self._body.logprobs:
+            # A control token is no part of the content, so it has no place in a list that mirrors it.
+            spoken = [step for step in steps if not self._tokenizer.is_control(step.token)]
+            fields["logprobs"] = {"content": [self._logprob(step) for step in spoken], "refusal": None}
+        if self._body.with_steps:
+            fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
+        return fields
+
+    def _logprob(self, step: Step) -> dict[str, Any]:
+        assert step.record is not None  # engine_request asks for records wherever logprobs are wanted
+        best = step.record.alternatives[: self._body.top_logprobs or 0]
+        return {
+            **self._token(step.token, step.record.logprob),
+            "top_logprobs": [self._token(other.token, other.logprob) for other in best],
+        }
+
+    def _token(self, token: int, logprob: float) -> dict[str, Any]:
+        return {
+            "token": self._tokenizer.piece(token),
+            "logprob": max(logprob, LEAST_LOGPROB),
+            "bytes": list(self._tokenizer.bytes_of(token)) or None,
+        }

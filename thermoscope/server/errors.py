@@ -1,0 +1,125 @@
+"""Every failure in OpenAI's form: {"error": {"message", "type", "param", "code"}}.
+
+Bad input is 400 and never 422 or 409: old clients have no name for the first, and try again for ever
+on the second.
+"""
+
+import logging
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from thermoscope.errors import EngineStopped, InvalidRequest, ModelNotFound, ThermoscopeError
+
+logger = logging.getLogger(__name__)
+
+CLIENT_CLOSED_REQUEST = 499  # nginx's number for an answer that nobody waits for
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its answer was complete."""
+
+
+def describe(error: Exception) -> tuple[int, dict[str, Any]]:
+    """The HTTP status of an error, and its body."""
+    match error:
+        case RequestValidationError():
+            return 400, _body(*_explain(error.errors()[0]))
+        case InvalidRequest():
+            return 400, _body(str(error), error.param, error.code)
+        case ModelNotFound():
+            return 404, _body(str(error), "model", "model_not_found")
+        case HTTPException():
+            return error.status_code, _body(str(error.detail))
+        case EngineStopped():
+            return 503, _body(str(error), code="engine_stopped", kind="server_error")
+        case ClientGoneError():
+            return CLIENT_CLOSED_REQUEST, _body("The client closed the connection.")
+        case ThermoscopeError():
+            return 500, _body(str(error), kind="server_error")
+        case _:
+            logger.error("unexpected error while answering", exc_info=error)
+            message = "Something unexpected failed here; the server's log has the details. Try again."
+            return 500, _body(message, kind="server_error")
+
+
+def respond(error: Exception) -> JSONResponse:
+    """An error as a response."""
+    status, body = describe(error)
+    return JSONResponse(body, status, getattr(error, "headers", None))
+
+
+def install(app: FastAPI) -> None:
+    """Have the app answer every failure in this form; unexpected ones end in the middleware."""
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException) and error.status_code in (404, 405):
+            where = f"{request.method} {request.url.path}"
+            reason = "no such address" if error.status_code == 404 else "not a method of this address"
+            error = HTTPException(error.status_code, f"{where}: {reason}; /docs lists them.", error.headers)
+        return respond(error)
+
+    for kind in (RequestValidationError, HTTPException, ThermoscopeError, ClientGoneError):
+        app.add_exception_handler(kind, handle)
+
+
+def _body(
+    message: str, param: str | None = None, code: str | None = None, *, kind: str = "invalid_request_error"
+) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": _printable(message),
+            "type": kind,
+            "param": param and _printable(param),
+            "code": code,
+        }
+    }
+
+
+def _explain(problem: Mapping[str, Any]) -> tuple[str, str | None]:
+    """One line about what pydantic refused, and the field's name."""
+    if problem["type"] == "json_invalid":
+        return (
+            f"body: got broken JSON ({problem['ctx']['error']} at {problem['loc'][-1]}), expected an object.",
+            None,
+        )
+    param = _param(problem["loc"][1:])
+    if not param and problem["type"] == "string_unicode":
+        return "body: got a field's name with half a surrogate pair, expected names in Unicode.", None
+    if not param:
+        return "body: expected a JSON object, with the header Content-Type: application/json.", None
+    got = _shorten(reprlib.repr(problem["input"]))
+    match problem["type"]:
+        case "missing":
+            return f"{param}: missing, and it is required.", param
+        case "extra_forbidden":
+            return f"{param}: no field of that name is known here; check its spelling or leave it out.", param
+        case "none_required":
+            return f"{param}: got {got}, but this server cannot do that yet; leave it out.", param
+    expected = str(problem["msg"]).removeprefix("Input should be ")
+    return f"{param}: got {got}, expected {expected[:1].lower()}{expected[1:]}.", param
+
+
+def _param(location: Sequence[str | int]) -> str:
+    """("messages", 0, "role") -> "messages[0].role"."""
+    name = ""
+    for part in location:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        elif part != "[key]":  # pydantic's mark for a dictionary's key rather than its value
+            name += f".{part}" if name else part
+    return _shorten(name)
+
+
+def _shorten(text: str, limit: int = 120) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _printable(text: str) -> str:
+    """Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, shown as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

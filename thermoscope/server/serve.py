@@ -1,0 +1,70 @@
+"""Bring a model up on a port, and take it down again."""
+
+import contextlib
+import socket
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.concurrency import run_in_threadpool
+
+from thermoscope.errors import InvalidRequest
+from thermoscope.server.app import create_app
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+
+
+def serve(
+    model: "LanguageModel", *, host: str = "127.0.0.1", port: int = 8000, aliases: Sequence[str] = ()
+) -> None:
+    """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
+
+    **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
+    """
+    listener = open_port(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
+        Server(model, aliases).run(sockets=[listener])
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes any free one."""
+    if not 0 <= port < 2**16:  # the resolver would take it modulo 65,536
+        raise InvalidRequest(f"port: got {port}, expected a whole number, 0 to 65535.", param="port")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(
+            f"host: got {host!r}, expected an address of this machine ({error}).", param="host"
+        ) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # Without this a port stays out of reach for a minute after the server that had it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise InvalidRequest(
+            f"port: got {port} on {host}, expected a free one ({error}); choose another.", param="port"
+        ) from error
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which stops the engine before it waits for open connections to end."""
+
+    def __init__(self, model: "LanguageModel", aliases: Sequence[str] = ()) -> None:
+        app = create_app(model, aliases)
+        super().__init__(
+            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
+        )
+        self._model = model
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop the engine, which ends every open answer, then the connections."""
+        await run_in_threadpool(self._model.runner.stop)
+        await super().shutdown(sockets)
