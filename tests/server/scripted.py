@@ -5,6 +5,7 @@ answer. Deltas come from a thread, as the engine's do.
 """
 
 import codecs
+import contextlib
 import math
 import threading
 import time
@@ -88,7 +89,8 @@ class Runner:
                 delta = EngineStopped("the engine was stopped") if self.stopped else next(answer)
                 if ticket.cancelled.wait(self.pause):
                     return
-                deliver(delta)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                    deliver(delta)
                 if isinstance(delta, Exception):
                     return
                 if delta.finish_reason:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from thermoscope import __version__
 from thermoscope.engine.request import Sampling
 from thermoscope.server.schemas import ChatRequest
 
@@ -14,7 +15,7 @@ def test_answer_has_openais_shape(ask):
     answer = ask().json()
     assert answer["id"].startswith("chatcmpl-")
     assert isinstance(answer["created"], int)
-    assert answer["system_fingerprint"] == "Scripted-1B-fp32"
+    assert answer["system_fingerprint"] == f"Scripted-1B-fp32-{__version__}"
     assert {key: answer[key] for key in ("object", "model", "choices", "usage")} == {
         "object": "chat.completion",
         "model": "gpt-4o",

@@ -1,7 +1,6 @@
 """What the engine's thread delivers, brought to the event loop; and the ticket, given back in any case."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,7 @@ class Answers:
         self._ticket = runner.submit(request, self._deliver)
 
     def _deliver(self, item: "Delta | Exception") -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+        self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
 
     async def __aiter__(self) -> AsyncIterator["Delta"]:
         while self._open:

@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
+from thermoscope import __version__
 from thermoscope.errors import ModelNotFound
 from thermoscope.server import errors
 from thermoscope.server.answers import Answers
@@ -39,6 +40,7 @@ def create_app(model: "LanguageModel", aliases: Sequence[str] = ()) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="Thermoscope",
         summary="A language model behind the OpenAI API, every token's step in sight.",
+        version=__version__,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
     app.add_middleware(Exchange)

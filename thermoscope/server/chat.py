@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thermoscope import __version__
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.errors import InvalidRequest
@@ -30,13 +31,6 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer") -> Request:
     given["stop_ids"] = tuple(given.get("stop_ids", ()))
     given["stop"] = tuple(body.stop or ())
     given["logit_bias"] = {int(token): bias for token, bias in (body.logit_bias or {}).items()}
-    for token in (*given["stop_ids"], *given["logit_bias"]):
-        if token >= tokenizer.vocab_size:
-            param = "logit_bias" if token in given["logit_bias"] else "thermoscope.stop_ids"
-            raise InvalidRequest(
-                f"{param}: got token {token}, expected one below the vocabulary's {tokenizer.vocab_size}.",
-                param=param,
-            )
     return Request(
         prompt=tokenizer.chat([message.plain() for message in body.messages]),
         sampling=Sampling(**given),
@@ -74,7 +68,7 @@ class Wording:
             "object": "chat.completion",
             "created": int(time.time()),
             "model": body.model,
-            "system_fingerprint": f"{model.name}-{model.precision}",
+            "system_fingerprint": f"{model.name}-{model.precision}-{__version__}",
         }
 
     def completion(self, traces: Iterable[Trace]) -> dict[str, Any]:
