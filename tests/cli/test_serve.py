@@ -1,0 +1,105 @@
+import json
+import socket
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+from tests.cli.fakes import FakeModel
+from thermoscope.server import serve as server
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the server was asked to serve; nothing listens."""
+    calls: list[dict[str, Any]] = []
+    module = ModuleType("thermoscope.server.serve")
+    module.open_port = server.open_port  # type: ignore[attr-defined]
+    module.serve = lambda model, **how: calls.append({"model": model, **how})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "thermoscope.server.serve", module)
+    return calls
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = free.getsockname()[1]
+    return int(number)
+
+
+def test_options_reach_the_loader_and_the_server(
+    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int
+) -> None:
+    done = command(
+        *("serve", "--port", str(port), "--alias", "gpt-4o", "--alias", "small", "--slots", "3"),
+        *("--model", "x.gguf", "--precision", "fp32", "--context", "99", "--threads", "2"),
+    )
+    assert done.code == 0, done.err
+    assert model.loaded == {
+        **{"name": "x.gguf", "precision": "fp32", "context": 99, "threads": 2},
+        **{"slots": 3, "progress": True},
+    }
+    (call,) = served
+    assert call == {"model": model, "host": "127.0.0.1", "port": port, "aliases": ["gpt-4o", "small"]}
+    assert model.closed == 1
+
+
+def test_json_says_where_in_one_line(
+    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int
+) -> None:
+    done = command("serve", "--port", str(port), "--alias", "a", "--json")
+    assert json.loads(done.out) == {
+        **{"url": f"http://127.0.0.1:{port}", "model": "Fake-1B", "aliases": ["a"]},
+        **{"precision": "fp32", "context": 4096, "slots": 8},
+    }
+    assert done.out.count("\n") == 1
+
+
+def test_an_open_address_needs_insecure(
+    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int
+) -> None:
+    done = command("serve", "--host", "0.0.0.0", "--port", str(port))
+    assert done.code == 2
+    assert done.err.startswith("thermoscope: --host: 0.0.0.0 is open to other machines")
+    assert done.err.count("\n") == 1
+    assert (model.loaded, served) == ({}, [])
+    assert command("serve", "--host", "0.0.0.0", "--port", str(port), "--insecure").code == 0
+    assert served[0]["host"] == "0.0.0.0"
+
+
+def test_localhost_is_not_open(
+    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int
+) -> None:
+    assert command("serve", "--host", "localhost", "--port", str(port)).code == 0
+    assert len(served) == 1
+
+
+def test_a_port_that_is_taken_is_told_before_the_model_loads(
+    model: FakeModel, served: list[dict[str, Any]], command: Command
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        done = command("serve", "--port", str(number))
+    assert (done.code, done.err.count("\n"), model.loaded) == (2, 1, {})
+    assert f"port: got {number}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "no such host"], "host: got 'no such host'"),
+        (["--port", "0"], "--port"),
+        (["--port", "70000"], "--port"),
+        (["--slots", "0"], "--slots"),
+        (["--alias", "\udcff"], "--alias: got bytes that are not UTF-8"),
+    ],
+)
+def test_bad_input(
+    model: FakeModel, served: list[dict[str, Any]], command: Command, arguments: list[str], message: str
+) -> None:
+    done = command("serve", *arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert message in done.err
+    assert served == []

@@ -1,0 +1,5 @@
+"""`python -m thermoscope` is the command `thermoscope`."""
+
+from thermoscope.cli import main
+
+raise SystemExit(main())

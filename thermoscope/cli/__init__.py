@@ -1,0 +1,73 @@
+"""The same from a terminal: `thermoscope run | chat | serve | models | doctor`.
+
+A command is one file, and imports the engine only once its own options have been checked, so `--help` and
+every refusal of bad input are quick.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from thermoscope import __version__
+from thermoscope.cli import chat, doctor, models, run, serve
+from thermoscope.cli.terminal import complain
+from thermoscope.errors import ThermoscopeError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="thermoscope",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """An LLM engine with a glass case: a real model, every token's step in sight."""
+
+
+app.command()(run.run)
+app.command()(chat.chat)
+app.command()(serve.serve)
+app.add_typer(models.app, name="models")
+app.command()(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0 done, 1 `doctor` found something missing, 2 bad input (one line on stderr), 130 Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a token may hold what an old terminal's encoding lacks
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return app(arguments or ["--help"], prog_name="thermoscope", standalone_mode=False) or 0
+    except (ThermoscopeError, typer.TyperException) as error:
+        complain(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+    except BrokenPipeError:  # `thermoscope … | head`: nobody reads on, and that is no fault
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return BAD_INPUT

@@ -1,0 +1,169 @@
+"""Options that several commands take, each written once."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thermoscope.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+
+DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+DEFAULT_TOKENS = 512
+
+_MODEL = "Loading"
+_SAMPLING = "Sampling"
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A name, a folder, a .gguf file or a hub id.", rich_help_panel=_MODEL),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="fp32, fp16, bf16, int8 or int4.",
+        show_default="the fastest that keeps the model's distribution",
+        rich_help_panel=_MODEL,
+    ),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "--context",
+        min=1,
+        help="Tokens of prompt and answer together.",
+        show_default="the model's, up to 4096",
+        rich_help_panel=_MODEL,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="CPU threads.", show_default="physical cores", rich_help_panel=_MODEL
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+System = Annotated[str | None, typer.Option("--system", help="System message, before the conversation.")]
+
+Temperature = Annotated[
+    float,
+    typer.Option("--temperature", help="T from 0 (greedy) to inf (uniform).", rich_help_panel=_SAMPLING),
+]
+TopP = Annotated[
+    float,
+    typer.Option("--top-p", help="Mass of the nucleus, 0 (one token) to 1 (all).", rich_help_panel=_SAMPLING),
+]
+TopK = Annotated[
+    int, typer.Option("--top-k", help="Tokens to keep at most; 0 keeps all.", rich_help_panel=_SAMPLING)
+]
+MinP = Annotated[
+    float,
+    typer.Option(
+        "--min-p",
+        help="Least probability to keep, as a fraction of the best token's.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+RepetitionPenalty = Annotated[
+    float,
+    typer.Option(
+        "--repetition-penalty",
+        help="Divides the positive and multiplies the negative logits of tokens seen anywhere; 1 is neutral.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+PresencePenalty = Annotated[
+    float,
+    typer.Option(
+        "--presence-penalty",
+        help="Nats off every token that the answer holds, -2 to 2.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+FrequencyPenalty = Annotated[
+    float,
+    typer.Option(
+        "--frequency-penalty",
+        help="Nats off a token for each time that the answer holds it, -2 to 2.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+LogitBias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logit-bias",
+        metavar="ID=NATS",
+        help="Nats added to a token's logit, -100 to 100; repeatable.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Fixes the noise.", show_default="a fresh one", rich_help_panel=_SAMPLING),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", help="A string that ends the answer; repeatable.", rich_help_panel=_SAMPLING),
+]
+StopId = Annotated[
+    list[int] | None,
+    typer.Option("--stop-id", help="A token id that ends the answer; repeatable.", rich_help_panel=_SAMPLING),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        help="Tokens of an answer at most.",
+        show_default=f"{DEFAULT_TOKENS}, or what the context leaves",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+Choices = Annotated[
+    int, typer.Option("-n", help="Independent answers to the prompt, 1 to 128.", rich_help_panel=_SAMPLING)
+]
+IgnoreEos = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-eos", help="Go on past the model's own end (for measuring).", rich_help_panel=_SAMPLING
+    ),
+]
+
+
+def logit_bias(pairs: list[str] | None) -> dict[int, float]:
+    """`["262=-5", "13=2.5"]` as a mapping."""
+    bias: dict[int, float] = {}
+    for pair in pairs or []:
+        token, _, nats = pair.partition("=")
+        try:
+            bias[int(token)] = float(nats)
+        except ValueError:
+            raise InvalidRequest(
+                f"--logit-bias: got {pair!r}, expected a token id and nats, as in 262=-5.", param="logit_bias"
+            ) from None
+    return bias
+
+
+def text(option: str, value: str) -> str:
+    """Refuse text that is not UTF-8: the shell hands its bytes over as lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{option}: got bytes that are not UTF-8, expected text.") from None
+    return value
+
+
+def load_model(
+    name: str,
+    *,
+    precision: str | None,
+    context: int | None,
+    threads: int | None,
+    slots: int,
+    progress: bool,
+) -> "LanguageModel":
+    """Load as the options say; here is where the engine is imported."""
+    from thermoscope.engine.language_model import load
+
+    return load(name, precision=precision, context=context, slots=slots, threads=threads, progress=progress)

@@ -1,0 +1,132 @@
+"""`thermoscope run`: one prompt, one answer."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thermoscope.cli import options
+from thermoscope.cli.answer import Answer, check_writable, save_traces
+from thermoscope.cli.steps import steps_table
+from thermoscope.cli.terminal import console, note, print_json
+from thermoscope.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from thermoscope.engine.sequence import Delta
+
+
+SLOTS = 8  # answers at once; more of them wait their turn
+
+
+def run(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="What to say; `-`, or nothing when piped, reads stdin."),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Plain text, without the chat template.")] = False,
+    system: options.System = None,
+    json: options.Json = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Save the trace there; with -n one for each answer, as name.0.json, name.1.json.",
+        ),
+    ] = None,
+    steps: Annotated[bool, typer.Option("--steps", help="Show a table with a row a token.")] = False,
+    temperature: options.Temperature = 1.0,
+    top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    min_p: options.MinP = 0.0,
+    repetition_penalty: options.RepetitionPenalty = 1.0,
+    presence_penalty: options.PresencePenalty = 0.0,
+    frequency_penalty: options.FrequencyPenalty = 0.0,
+    logit_bias: options.LogitBias = None,
+    seed: options.Seed = None,
+    stop: options.Stop = None,
+    stop_id: options.StopId = None,
+    max_tokens: options.MaxTokens = None,
+    n: options.Choices = 1,
+    ignore_eos: options.IgnoreEos = False,
+    model: options.Model = options.DEFAULT_MODEL,
+    precision: options.Precision = None,
+    context: options.Context = None,
+    threads: options.Threads = None,
+) -> None:
+    """Answer one prompt, streamed; Ctrl-C stops, and keeps what came."""
+    from thermoscope.engine.request import Sampling
+
+    said = _said(prompt)
+    if raw and system is not None:
+        raise InvalidRequest("--system: a raw prompt has no system message; leave out --raw or --system.")
+    sampling = Sampling(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=options.logit_bias(logit_bias),
+        seed=seed,
+        stop=tuple(options.text("--stop", string) for string in stop or ()),
+        stop_ids=tuple(stop_id or ()),
+        max_tokens=max_tokens,
+        n=n,
+        ignore_eos=ignore_eos,
+    )
+    messages = [{"role": "user", "content": said}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": options.text("--system", system)})
+    if trace is not None:
+        check_writable(trace)
+    progress = not json and sys.stderr.isatty()
+    with options.load_model(
+        model, precision=precision, context=context, threads=threads, slots=min(n, SLOTS), progress=progress
+    ) as loaded:
+        tokenizer = loaded.tokenizer
+        answer = Answer(loaded, tokenizer.prompt(said) if raw else tokenizer.chat(messages), sampling)
+        answer.stream(lambda delta: None if json else _show(delta, answer))
+    paths = save_traces(answer, trace) if trace is not None else []
+    if json:
+        print_json(answer.to_dict(paths=paths, steps=steps))
+    else:
+        _show_rest(answer)
+        for path in paths:
+            note(f"trace: {path}")
+        for each in answer.traces if steps else []:
+            console().print(steps_table(each, tokenizer.piece))
+    if answer.interrupted:
+        raise typer.Exit(130)
+
+
+def _said(prompt: str | None) -> str:
+    """The prompt from the command line or from stdin, without the line end that `echo` adds."""
+    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
+        try:
+            prompt = sys.stdin.buffer.read().decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise InvalidRequest("stdin: got bytes that are not UTF-8, expected text.") from None
+    if prompt is None or not prompt.strip():
+        raise InvalidRequest('prompt: got nothing, expected text, as in: thermoscope run "Hello".')
+    return options.text("prompt", prompt)
+
+
+def _show(delta: "Delta", answer: Answer) -> None:
+    """One answer is shown as it comes; several, which come interleaved, each when it is whole."""
+    if answer.sampling.n == 1:
+        print(delta.text, end="", flush=True)
+    elif delta.finish_reason is not None:
+        print(f"[{delta.choice}] {answer.texts[delta.choice]}", flush=True)
+
+
+def _show_rest(answer: Answer) -> None:
+    """End the line; of several answers, show those that Ctrl-C cut short."""
+    if answer.sampling.n == 1:
+        print(flush=True)
+        return
+    for trace in answer.traces:
+        if trace.finish_reason is None:
+            print(f"[{trace.choice}] {trace.text}", flush=True)

@@ -1,0 +1,49 @@
+"""`thermoscope serve`: the OpenAI API and the page."""
+
+import ipaddress
+from typing import Annotated
+
+import typer
+
+from thermoscope.cli import options
+from thermoscope.cli.terminal import print_json
+from thermoscope.errors import InvalidRequest
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option("--alias", help="Another name that the model answers to, as gpt-4o; repeatable."),
+    ] = None,
+    slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines in: there is no authentication yet.")
+    ] = False,
+    json: options.Json = False,
+    model: options.Model = options.DEFAULT_MODEL,
+    precision: options.Precision = None,
+    context: options.Context = None,
+    threads: options.Threads = None,
+) -> None:
+    """Serve the OpenAI API and the page, until Ctrl-C."""
+    from thermoscope.server.serve import open_port
+    from thermoscope.server.serve import serve as answer
+
+    aliases = [options.text("--alias", name) for name in alias or ()]
+    with open_port(host, port) as probe:  # before the slow work: a port that is taken is told at once
+        address = probe.getsockname()[0]
+    if not insecure and not ipaddress.ip_address(address).is_loopback:
+        raise InvalidRequest(
+            f"--host: {host} is open to other machines, and there is no authentication yet; "
+            "take 127.0.0.1, or add --insecure."
+        )
+    with options.load_model(
+        model, precision=precision, context=context, threads=threads, slots=slots, progress=not json
+    ) as loaded:
+        if json:
+            about = {"model": loaded.name, "aliases": aliases, "precision": loaded.precision}
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            print_json({"url": url, **about, "context": loaded.context, "slots": slots}, indent=None)
+        answer(loaded, host=host, port=port, aliases=aliases)
