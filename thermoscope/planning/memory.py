@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 
 from thermoscope.catalogue.config import ModelConfig
+from thermoscope.catalogue.precision import PRECISIONS
 from thermoscope.errors import InvalidRequest, OutOfMemory
 
 GIB = 2**30
 FLOAT32 = 4
 BLOCK = 32  # weights that share one scale and one zero in `int4`
 PREFILL_CHUNK = 512  # tokens of a prompt that go through the layers at once
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 
 
 @dataclass(frozen=True)
