@@ -121,7 +121,7 @@ export class StepPanel {
 function row(other, top) {
   const line = document.createElement("tr");
   const cut = other.sampler === -Infinity;
-  line.title = `token id ${other.token}`;
+  line.title = `${other.label} · token id ${other.token}`;
   line.dataset.token = other.token;
   line.classList.toggle("cut", cut);
   line.classList.toggle("chosen", other.chosen);
