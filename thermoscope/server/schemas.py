@@ -31,8 +31,10 @@ def _as_parts(value: object) -> object:
 
 
 def _whole(value: str) -> str:
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise PydanticCustomError("text", "Input should be text without half surrogate pairs")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("text", "Input should be text without half surrogate pairs") from None
     return value
 
 
