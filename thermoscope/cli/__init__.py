@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 `doctor` found something missing, 2 bad input (one line on stderr), 130 Ctrl-C.
     """
+    if sys.stdin is None:  # closed by whoever started us: the same as nothing to read
+        sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):  # a token may hold what an old terminal's encoding lacks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        complain(f"{error.filename or 'output'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return BAD_INPUT

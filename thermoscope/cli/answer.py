@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -122,10 +123,12 @@ def tokens_per_second(traces: Sequence["Trace"]) -> float | None:
 
 def check_writable(path: Path) -> None:
     """Refuse a place where no file can come to stand, before an answer is made for it."""
-    if path.is_dir():
-        raise InvalidRequest(f"{path}: got a folder, expected the name of a file to write.")
+    if path.exists() and not path.is_file():  # a folder, or a device that saving would put a file in place of
+        raise InvalidRequest(f"{path}: got no regular file, expected the name of a file to write.")
     if not path.parent.is_dir():
         raise InvalidRequest(f"{path}: the folder {path.parent} does not exist; create it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise InvalidRequest(f"{path}: the folder {path.parent} cannot be written; choose another.")
 
 
 def save_traces(answer: Answer, path: Path) -> list[Path]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import typer
-from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
@@ -115,7 +114,13 @@ def tool_checks() -> Iterator[Check]:
 def requirement_checks() -> Iterator[Check]:
     """Python and every package, against what this project asks for."""
     version = platform.python_version()
-    yield Check("Python", "ok" if sys.version_info >= PYTHON else "wrong", version, remedy="")
+    if sys.version_info >= PYTHON:
+        yield Check("Python", "ok", version)
+    else:
+        wanted = ".".join(map(str, PYTHON))
+        yield Check(
+            "Python", "wrong", f"{version}, wanted {wanted}", remedy=f"sudo apt install python{wanted}"
+        )
     for requirement in requirements():
         yield requirement_check(requirement)
     yield torch_check()
@@ -134,6 +139,8 @@ def requirements() -> list[str]:
 
 def requirement_check(requirement: str) -> Check:
     """One package: is it there, and of a version that was asked for?"""
+    from packaging.requirements import Requirement
+
     wanted = Requirement(requirement)
     remedy = f'{sys.executable} -m pip install "{wanted.name}{wanted.specifier}"'
     try:

@@ -41,7 +41,12 @@ Context = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="CPU threads.", show_default="physical cores", rich_help_panel=_MODEL
+        "--threads",
+        min=1,
+        max=1024,
+        help="CPU threads.",
+        show_default="physical cores",
+        rich_help_panel=_MODEL,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -89,11 +89,12 @@ def run(
         tokenizer = loaded.tokenizer
         answer = Answer(loaded, tokenizer.prompt(said) if raw else tokenizer.chat(messages), sampling)
         answer.stream(lambda delta: None if json else _show(delta, answer))
+    if not json:
+        _show_rest(answer)
     paths = save_traces(answer, trace) if trace is not None else []
     if json:
         print_json(answer.to_dict(paths=paths, steps=steps))
     else:
-        _show_rest(answer)
         for path in paths:
             note(f"trace: {path}")
         for each in answer.traces if steps else []:
