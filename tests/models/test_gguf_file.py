@@ -8,13 +8,10 @@ from gguf import GGUFReader
 from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 
-from tests.models.tiny import FFN, HEADS, HIDDEN, TOKENS, weights, write_gguf
+from tests.models.tiny import HEADS, HIDDEN, TOKENS, weights, write_gguf
 from thermoscope.errors import BadModelFile, ThermoscopeError, UnsupportedModel
 from thermoscope.models.checkpoint import open_checkpoint, parts_of
 from thermoscope.models.gguf_file import DENSE, QUANTISED, GGUFCheckpoint
-
-IN_BLOCKS = [kind for kind in QUANTISED if kind is not Kind.Q6_K]
-CODES = {Kind.Q8_0: 256, Kind.Q5_0: 32, Kind.Q5_1: 32, Kind.Q5_K: 32}
 
 
 def reference(path: Path, name: str) -> torch.Tensor:
@@ -30,28 +27,6 @@ def test_reads_every_type_as_the_gguf_package_does(tmp_path: Path, kind: Kind) -
     found = GGUFCheckpoint(path).read("layers.1.gate")
     assert found.dtype == DENSE.get(kind, torch.float32)
     assert torch.equal(found.float(), reference(path, "blk.1.ffn_gate.weight"))
-
-
-@pytest.mark.parametrize("kind", IN_BLOCKS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("part", ["gate", "q"])
-def test_blocks_are_the_same_weights(tmp_path: Path, kind: Kind, part: str) -> None:
-    name = {"gate": "blk.0.ffn_gate.weight", "q": "blk.0.attn_q.weight"}[part]
-    checkpoint = GGUFCheckpoint(write_gguf(tmp_path / "model.gguf", kinds={name: kind}))
-    blocks = checkpoint.blocks(f"layers.0.{part}")
-    assert blocks is not None
-    rows = FFN if part == "gate" else HIDDEN
-    assert blocks.codes.dtype == torch.uint8
-    assert blocks.codes.shape == (rows, HIDDEN)
-    assert blocks.scale.shape == blocks.minimum.shape == (rows, HIDDEN // 32)
-    assert int(blocks.codes.max()) < CODES.get(kind, 16)
-    spread = blocks.scale.repeat_interleave(32, 1), blocks.minimum.repeat_interleave(32, 1)
-    assert torch.equal(spread[0] * blocks.codes + spread[1], checkpoint.read(f"layers.0.{part}"))
-
-
-@pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.Q6_K], ids=lambda kind: kind.name)
-def test_types_of_another_form_have_no_blocks(tmp_path: Path, kind: Kind) -> None:
-    path = write_gguf(tmp_path / "model.gguf", kinds={"blk.0.ffn_up.weight": kind})
-    assert GGUFCheckpoint(path).blocks("layers.0.up") is None
 
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2"])
@@ -99,6 +74,12 @@ def change(name: str, shape: tuple[int, ...] | None) -> dict[str, np.ndarray]:
     return tensors
 
 
+def experts() -> dict[str, np.ndarray]:
+    """A mixture of experts: it lacks parts, but what matters is that it has others."""
+    tensors = change("blk.0.ffn_gate.weight", None)
+    return tensors | {"blk.0.ffn_gate_exps.weight": np.zeros((8, 512, HIDDEN), np.float32)}
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "says"),
     [
@@ -106,6 +87,7 @@ def change(name: str, shape: tuple[int, ...] | None) -> dict[str, np.ndarray]:
         ({"tensors": change("blk.1.ffn_up.weight", (64, HIDDEN))}, BadModelFile, r"got shape \[64, 256\]"),
         ({"tensors": change("token_embd.weight", None)}, BadModelFile, "token_embd"),
         ({"tensors": change("blk.0.ffn_gate_inp.weight", (8, HIDDEN))}, UnsupportedModel, "ffn_gate_inp"),
+        ({"tensors": experts()}, UnsupportedModel, "ffn_gate_exps"),
         ({"arch": "mamba"}, UnsupportedModel, "mamba"),
         ({"kinds": {"blk.0.ffn_up.weight": Kind.TQ2_0}}, UnsupportedModel, "TQ2_0"),
         ({"llama.block_count": None}, BadModelFile, "block_count"),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import regex
 import sentencepiece
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from tests.models.test_tokenizer import TEXTS
 from tests.models.tiny import TOKENIZER, TOKENS
@@ -108,6 +109,13 @@ def test_every_pre_tokenizer_cuts_as_its_expressions_say(name: str) -> None:
     for text in TEXTS:
         found = [text[start:end] for _, (start, end) in pre.pre_tokenize_str(text)]
         assert found == cut(name, text)
+
+
+@pytest.mark.parametrize("name", sorted(GGUF_PRE_TOKENIZER_SPLITS.keys() & PRE_TOKENIZERS.keys()))
+def test_pre_tokenizers_cut_as_those_of_transformers(name: str) -> None:
+    theirs = regex.compile(GGUF_PRE_TOKENIZER_SPLITS[name])
+    for text in TEXTS:
+        assert cut(name, text) == theirs.findall(text)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ class FolderCheckpoint:
         if self.config.tied:
             self._places.pop("head", None)  # a copy of the embedding
         shapes = {part: self._shape(part) for part in self._places}
-        check_parts(shapes, self.config, path.name)
         refuse_unknown(unknown, self.config, path.name)
+        check_parts(shapes, self.config, path.name)
         self.tokenizer = folder_tokenizer(path, config, rows=self.config.vocab)
 
     def has(self, part: str) -> bool:

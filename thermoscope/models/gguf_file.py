@@ -41,9 +41,9 @@ class GGUFCheckpoint:
             self.config = ModelConfig.from_gguf(header.metadata, shapes)
         named = named_parts(self.config, GGUF_WHOLE, GGUF_LAYER, "blk.{}.")
         self._tensors = {named[name]: info for name, info in header.tensors.items() if name in named}
-        check_parts({part: info.shape for part, info in self._tensors.items()}, self.config, path.name)
         unknown = (name for name in shapes if name not in named and not HARMLESS.match(name))
         refuse_unknown(unknown, self.config, path.name)
+        check_parts({part: info.shape for part, info in self._tensors.items()}, self.config, path.name)
         for part, info in self._tensors.items():
             if info.kind not in DENSE and info.kind not in QUANTISED:
                 expected = ", ".join(kind.name for kind in (*DENSE, *QUANTISED))
