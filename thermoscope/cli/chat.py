@@ -161,26 +161,28 @@ def _talk(conversation: Conversation, lines: _Lines, *, json: bool) -> None:
     while True:
         try:
             line = lines.next()
+            if line is None or line.strip() in ("/exit", "/quit"):
+                return
+            if line.strip():
+                _turn(conversation, line, json=json)
         except KeyboardInterrupt:
             if not lines.terminal:
                 raise
             note("\n/exit or Ctrl-D leaves")
-            continue
-        if line is None or line.strip() in ("/exit", "/quit"):
-            return
-        if not line.strip():
-            continue
-        try:
-            if line.startswith("/"):
-                _command(conversation, line)
-            else:
-                _answer(conversation, line, json=json)
-        except BrokenPipeError:
-            raise
-        except ContextExceeded as error:
-            _refuse(f"{error} Say something shorter, or start anew with /new.", json=json)
-        except (InvalidRequest, OSError) as error:
-            _refuse(str(error), json=json)
+
+
+def _turn(conversation: Conversation, line: str, *, json: bool) -> None:
+    try:
+        if line.startswith("/"):
+            _command(conversation, line)
+        else:
+            _answer(conversation, line, json=json)
+    except BrokenPipeError:
+        raise
+    except ContextExceeded as error:
+        _refuse(f"{error} Say something shorter, or start anew with /new.", json=json)
+    except (InvalidRequest, OSError) as error:
+        _refuse(str(error), json=json)
 
 
 def _refuse(message: str, *, json: bool) -> None:
