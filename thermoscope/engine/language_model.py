@@ -17,10 +17,10 @@ from thermoscope.engine.sequence import Delta
 from thermoscope.engine.trace import FinishReason, Trace
 from thermoscope.errors import InvalidRequest
 from thermoscope.models.model import Model
-from thermoscope.models.store import DEFAULT
 from thermoscope.models.tokenizer import Tokenizer
 
 Messages = str | Sequence[Mapping[str, Any]]
+DEFAULT = "SmolLM2-135M-Instruct"
 LONGEST_CACHE = 4096  # tokens of a slot unless more are asked for: all of a long-context model would not fit
 
 

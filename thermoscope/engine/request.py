@@ -76,7 +76,7 @@ class Request:
     """
 
     prompt: tuple[int, ...]
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
 
 

@@ -11,6 +11,7 @@ Words used here and in the decoder:
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -45,9 +46,8 @@ class KVCache:
         self.kv_heads = config.kv_heads
         self.lengths = [0] * slots
         shape = (config.layers, slots * config.kv_heads, context, config.head_dim)
-        # Zeros, because a masked position still enters a product: 0 · NaN would be NaN.
-        self.keys: Float[Tensor, "layers slots*kv context dim"] = torch.zeros(shape, device=device)
-        self.values: Float[Tensor, "layers slots*kv context dim"] = torch.zeros(shape, device=device)
+        self.keys: Float[Tensor, "layers slots*kv context dim"] = _zeros(shape).to(device)
+        self.values: Float[Tensor, "layers slots*kv context dim"] = _zeros(shape).to(device)
         self._head = torch.arange(config.kv_heads, device=device)
 
     def write(
@@ -74,3 +74,11 @@ class KVCache:
         if not 0 <= length <= self.lengths[slot]:
             raise ValueError(f"slot {slot}: got length {length}, expected 0 to {self.lengths[slot]}.")
         self.lengths[slot] = length
+
+
+def _zeros(shape: tuple[int, ...]) -> Tensor:
+    """Zeros whose pages take memory only once written: numpy asks for cleared pages, torch clears them.
+
+    They must be zeros, because a masked position still enters a product, and 0 · NaN is NaN.
+    """
+    return torch.from_numpy(np.zeros(shape, dtype=np.float32))
