@@ -102,7 +102,7 @@ def test_cached_decoding_gives_what_one_uncached_pass_gives(real):
 
 
 def test_streamed_tokens_and_text_are_those_of_the_whole(real):
-    with LanguageModel(real, slots=2, context=512) as lm:
+    with LanguageModel(lambda: Engine(real, slots=2, context=512)) as lm:
         settings = {"temperature": 0.9, "seed": 4, "max_tokens": 40}
         reply = lm.chat("Name three rivers.", **settings)
         deltas = list(lm.stream_chat("Name three rivers.", **settings))

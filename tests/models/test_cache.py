@@ -14,7 +14,7 @@ def cache():
 
 def test_rows_land_in_their_slot_and_position(cache):
     keys, values = torch.randn(2, 2, 16), torch.randn(2, 2, 16)
-    cache.write(1, torch.tensor([2, 0]), torch.tensor([5, 1]), keys, values)
+    cache.write(1, cache.places(torch.tensor([2, 0]), torch.tensor([5, 1])), keys, values)
     assert torch.equal(cache.keys[1, 4:6, 5], keys[0])
     assert torch.equal(cache.values[1, 0:2, 1], values[1])
     assert cache.keys.count_nonzero() == keys.numel()

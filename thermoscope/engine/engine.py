@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,7 @@ class Engine:
         self.cache = KVCache(model.config, slots=slots, context=context)
         self.scheduler = Scheduler(slots)
         self._arrivals = itertools.count()
+        self._samplers = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="sampler")
 
     @property
     def busy(self) -> bool:
@@ -114,10 +116,9 @@ class Engine:
         if not speaking:
             return []
         logits = self.model.decoder.logits(hidden[rows]).numpy()
-        deltas = [
-            (sequence, self._speak(sequence, scores))
-            for sequence, scores in zip(speaking, logits, strict=True)
-        ]
+        # numpy lets go of the interpreter in its loops, so rows are sampled side by side.
+        speak = self._samplers.map if len(speaking) > 1 else map
+        deltas = list(zip(speaking, speak(self._speak, speaking, logits), strict=True))
         for sequence, delta in deltas:
             if delta.finish_reason:
                 self._release(sequence)

@@ -59,10 +59,10 @@ class Reply:
 class LanguageModel:
     """A loaded model with its engine running. Close it, or use it as a context manager."""
 
-    def __init__(self, model: Model, *, slots: int, context: int) -> None:
-        self.model = model
-        self.context = context
-        self.runner = Runner(Engine(model, slots=slots, context=context))
+    def __init__(self, build: Callable[[], Engine]) -> None:
+        self.runner = Runner(build)
+        self.model = self.runner.engine.model
+        self.context = self.runner.engine.context
 
     @property
     def name(self) -> str:
@@ -152,17 +152,21 @@ def load(
     for param, value in (("context", context), ("slots", slots), ("threads", threads)):
         if value is not None and value < 1:
             raise InvalidRequest(f"{param}: got {value}, expected a whole number, 1 or more.", param=param)
-    torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
-    model = Model.load(
-        name, precision=precision, slots=slots, context=context or LONGEST_CACHE, progress=progress
-    )
-    longest = model.config.context
-    if context is not None and context > longest:
-        raise InvalidRequest(
-            f"context: got {context}, expected at most {longest}, which {model.name} was trained for.",
-            param="context",
+
+    def build() -> Engine:
+        torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+        model = Model.load(
+            name, precision=precision, slots=slots, context=context or LONGEST_CACHE, progress=progress
         )
-    return LanguageModel(model, slots=slots, context=context or min(longest, LONGEST_CACHE))
+        longest = model.config.context
+        if context is not None and context > longest:
+            raise InvalidRequest(
+                f"context: got {context}, expected at most {longest}, which {model.name} was trained for.",
+                param="context",
+            )
+        return Engine(model, slots=slots, context=context or min(longest, LONGEST_CACHE))
+
+    return LanguageModel(build)
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:

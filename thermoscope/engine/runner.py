@@ -1,8 +1,15 @@
-"""The engine in a thread of its own: submit from anywhere, asleep while there is nothing to do."""
+"""The engine in a thread of its own: submit from anywhere, asleep while there is nothing to do.
+
+All tensor work of a process belongs on this one thread. OpenMP keeps a pool of workers for each thread
+that ever ran a parallel region; with two pools on the same cores neither may spin, and decoding takes
+twice as long. So the model is loaded here too, and `call` runs whatever else wants to compute.
+"""
 
 import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from thermoscope.engine.engine import Engine, Generation
 from thermoscope.engine.request import Request
@@ -10,6 +17,7 @@ from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import EngineStopped
 
 Deliver = Callable[[Delta | Exception], None]
+Result = TypeVar("Result")
 
 
 class Ticket:
@@ -28,16 +36,21 @@ class Ticket:
 
 
 class Runner:
-    """Steps the engine while requests are open."""
+    """Steps the engine while requests are open.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    `build` makes the engine, on the thread that will run it; what it raises, the constructor raises.
+    """
+
+    def __init__(self, build: Callable[[], Engine]) -> None:
         self._arrived: list[Ticket] = []
+        self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
         self._open: dict[Sequence, Ticket] = {}
         self._condition = threading.Condition()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        built: Future[Engine] = Future()
+        self._thread = threading.Thread(target=self._start, args=(build, built), name="engine", daemon=True)
         self._thread.start()
+        self.engine = built.result()
 
     @property
     def slots(self) -> int:
@@ -69,6 +82,19 @@ class Runner:
             self._condition.notify()
         return ticket
 
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Run a function on the engine's thread, between two steps, and wait for what it gives.
+
+        **Errors:** what the function raises; `EngineStopped` after `stop`.
+        """
+        outcome: Future[Result] = Future()
+        with self._condition:
+            if self._stopping:
+                raise EngineStopped("engine: it was stopped; start it again to go on.")
+            self._calls.append((function, outcome))
+            self._condition.notify()
+        return outcome.result()
+
     def wake(self) -> None:
         """Look at once for cancelled requests."""
         with self._condition:
@@ -80,6 +106,15 @@ class Runner:
             self._stopping = True
             self._condition.notify()
         self._thread.join()
+
+    def _start(self, build: Callable[[], Engine], built: "Future[Engine]") -> None:
+        try:
+            self.engine = build()
+        except BaseException as error:
+            built.set_exception(error)
+        else:
+            built.set_result(self.engine)
+            self._run()
 
     def _run(self) -> None:
         while self._collect():
@@ -100,9 +135,12 @@ class Runner:
         """Take in arrivals, drop what was cancelled, sleep while idle; False when it is time to end."""
         while True:
             with self._condition:
-                while not (self._stopping or self._arrived or self._open):
+                while not (self._stopping or self._arrived or self._calls or self._open):
                     self._condition.wait()
                 arrived, self._arrived = self._arrived, []
+                calls, self._calls = self._calls, []
+            for function, outcome in calls:
+                _answer(function, outcome)
             for ticket in arrived:
                 self.engine.submit(ticket.generation)
                 self._open.update(dict.fromkeys(ticket.generation.sequences, ticket))
@@ -126,3 +164,10 @@ def _deliver(ticket: Ticket, item: Delta | Exception) -> None:
     # A receiver whose event loop is gone must not take the other requests with it.
     with contextlib.suppress(RuntimeError):
         ticket.deliver(item)
+
+
+def _answer(function: Callable[[], Any], outcome: "Future[Any]") -> None:
+    try:
+        outcome.set_result(function())
+    except Exception as error:
+        outcome.set_exception(error)

@@ -37,5 +37,6 @@ def log_z(logits: Float[np.ndarray, "vocab"]) -> float:
 
 def entropy(logits: Float[np.ndarray, "vocab"], weights: Float[np.ndarray, "vocab"], total: float) -> float:
     """Shannon entropy at T = 1, S = log Z − ⟨z⟩, in nats, from weights and their sum already in hand."""
-    mean = float(np.dot(weights, logits - logits.max())) / total
+    # Not np.dot: it wakes the threads of numpy's own BLAS, which then spin against PyTorch's.
+    mean = float((weights * (logits - logits.max())).sum()) / total
     return max(0.0, math.log(total) - mean)

@@ -8,15 +8,18 @@ Words used here and in the decoder:
 - **row**: one token in a forward call. Rows of a span stand together, spans in the order given.
 """
 
+import math
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
+
+Places = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,8 @@ class KVCache:
     The memory is asked for once and touched as positions fill. Rolling back is setting a length: what
     lies behind it is overwritten before anything reads it.
 
-    - `keys`, `values`: [layers, slots · kv_heads, context, head_dim], float32. A slot's heads stand
-      together, so neighbouring slots are one view and no attention copies its keys.
+    - `keys`, `values`: [layers, slots · kv_heads, context, head_dim], float32, two views of one tensor.
+      A slot's heads stand together, so neighbouring slots are one view and no attention copies its keys.
     """
 
     def __init__(
@@ -45,24 +48,27 @@ class KVCache:
         self.context = context
         self.kv_heads = config.kv_heads
         self.lengths = [0] * slots
-        shape = (config.layers, slots * config.kv_heads, context, config.head_dim)
-        self.keys: Float[Tensor, "layers slots*kv context dim"] = _zeros(shape).to(device)
-        self.values: Float[Tensor, "layers slots*kv context dim"] = _zeros(shape).to(device)
+        shape = (config.layers, 2, slots * config.kv_heads, context, config.head_dim)
+        self._memory = _zeros(shape).to(device)
+        self.keys: Float[Tensor, "layers slots*kv context dim"] = self._memory[:, 0]
+        self.values: Float[Tensor, "layers slots*kv context dim"] = self._memory[:, 1]
+        self._which = torch.arange(2, device=device)[:, None]
         self._head = torch.arange(config.kv_heads, device=device)
+
+    def places(self, slots: Int[Tensor, "rows"], positions: Int[Tensor, "rows"]) -> Places:
+        """Where rows go, the same in every layer."""
+        head = (slots * self.kv_heads)[:, None, None] + self._head
+        return self._which, head, positions[:, None, None]
 
     def write(
         self,
         layer: int,
-        slots: Int[Tensor, "rows"],
-        positions: Int[Tensor, "rows"],
+        places: Places,
         keys: Float[Tensor, "rows kv dim"],
         values: Float[Tensor, "rows kv dim"],
     ) -> None:
         """Put each row's keys and values in its place."""
-        head = (slots * self.kv_heads)[:, None] + self._head
-        position = positions[:, None]
-        self.keys[layer][head, position] = keys
-        self.values[layer][head, position] = values
+        self._memory[layer][places] = torch.stack((keys, values), dim=1)
 
     def extend(self, spans: Iterable[Span]) -> None:
         """Count the spans' tokens as filled, once a forward call has written them."""
@@ -77,8 +83,11 @@ class KVCache:
 
 
 def _zeros(shape: tuple[int, ...]) -> Tensor:
-    """Zeros whose pages take memory only once written: numpy asks for cleared pages, torch clears them.
+    """Zeros whose pages take memory only once written; they must be zeros, for 0 · NaN is NaN.
 
-    They must be zeros, because a masked position still enters a product, and 0 · NaN is NaN.
+    Huge pages would make one token's keys take 2 MiB in every layer and head.
     """
-    return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+    pages = mmap.mmap(-1, 4 * math.prod(shape))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=torch.float32).view(shape)

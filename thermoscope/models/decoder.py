@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig, RopeScaling
-from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.cache import KVCache, Places, Span
 from thermoscope.models.product import Product
 
 Probe = Callable[[str, int, Tensor], None]
@@ -65,8 +65,7 @@ class Group:
 class Plan(NamedTuple):
     """What all layers of one forward call share: where rows go, what they see, how they rotate."""
 
-    slots: Int[Tensor, "rows"]
-    positions: Int[Tensor, "rows"]
+    places: Places
     cos: Float[Tensor, "rows 1 dim"]
     sin: Float[Tensor, "rows 1 dim"]
     groups: list[Group]
@@ -153,7 +152,7 @@ class Decoder:
             probe("q", index, queries)
             probe("k", index, keys)
             probe("v", index, values)
-        cache.write(index, plan.slots, plan.positions, keys, values)
+        cache.write(index, plan.places, keys, values)
         windowed = bool(config.windowed) and config.windowed[index]
         parts = [self._read(index, queries, group, windowed, cache, probe) for group in plan.groups]
         return _affine(layer.output, parts[0] if len(parts) == 1 else torch.cat(parts), layer.output_bias)
@@ -200,7 +199,8 @@ class Decoder:
         positions = torch.cat([torch.arange(span.start, span.start + span.count) for span in spans])
         angles = positions[:, None].float() * self._frequencies
         angles = torch.cat((angles, angles), dim=-1)[:, None]
-        return Plan(slots, positions, angles.cos(), angles.sin() * self._sign, self._groups(spans))
+        places = cache.places(slots, positions)
+        return Plan(places, angles.cos(), angles.sin() * self._sign, self._groups(spans))
 
     def _groups(self, spans: Sequence[Span]) -> list[Group]:
         groups, row, first = [], 0, 0
