@@ -51,6 +51,11 @@ class Sampling:
         _within("repetition_penalty", self.repetition_penalty, 1e-6, 1e6)
         _within("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        if not isinstance(self.logit_bias, Mapping):
+            raise InvalidRequest(
+                f"logit_bias: got {self.logit_bias!r}, expected a mapping of token ids to nats.",
+                param="logit_bias",
+            )
         for token, bias in self.logit_bias.items():
             _within("logit_bias", token, 0, math.inf, whole=True)
             _within("logit_bias", bias, -100.0, 100.0)
@@ -59,6 +64,9 @@ class Sampling:
         if self.max_tokens is not None:
             _within("max_tokens", self.max_tokens, 1, math.inf, whole=True)
         _within("n", self.n, 1, 128, whole=True)
+        for param, listed in (("stop", self.stop), ("stop_ids", self.stop_ids)):
+            if not isinstance(listed, tuple | list):
+                raise InvalidRequest(f"{param}: got {listed!r}, expected a list.", param=param)
         if any(not isinstance(text, str) or not text for text in self.stop):
             raise InvalidRequest(
                 f"stop: got {list(self.stop)!r}, expected strings that are not empty; leave empty ones out.",
@@ -66,6 +74,10 @@ class Sampling:
             )
         for token in self.stop_ids:
             _within("stop_ids", token, 0, math.inf, whole=True)
+        if not isinstance(self.ignore_eos, bool):
+            raise InvalidRequest(
+                f"ignore_eos: got {self.ignore_eos!r}, expected true or false.", param="ignore_eos"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
