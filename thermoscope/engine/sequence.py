@@ -75,7 +75,7 @@ class Sequence:
         full = len(self.trace.steps) + 1 >= self._limit
         data = b"" if ended else tokenizer.bytes_of(token)
         shown = self._text.push(data, last=ended or full)
-        step = Step(token, shown.piece, data, (now - self._since) * 1e3, record)
+        step = Step(token, shown.piece, data, round((now - self._since) * 1e3, 4), record)
         self._since = now
         self.tokens.append(token)
         self.trace.steps.append(step)

@@ -69,7 +69,7 @@ class Step:
             "token": self.token,
             "text": self.text,
             "bytes": list(self.bytes),
-            "ms": round(self.ms, 4),
+            "ms": self.ms,
         }
         if self.record is not None:
             plain |= {
@@ -174,16 +174,26 @@ class Trace:
         """Write one JSON file; the old one stays whole if writing fails."""
         target = Path(path)
         part = target.with_name(target.name + ".part")
-        part.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
-        part.replace(target)
+        try:
+            part.write_text(json.dumps(self.to_dict(), ensure_ascii=False), encoding="utf-8")
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; equal to what was saved."""
+        """Read what `save` wrote; equal to what was saved.
+
+        **Errors:** `BadModelFile` for a file that is missing, broken or no trace.
+        """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadModelFile(f"{path}: got {error}, expected a trace that Thermoscope saved.") from error
+        except InvalidRequest as error:
+            raise BadModelFile(f"{path}: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            detail = f"{type(error).__name__}: {error}"
+            raise BadModelFile(f"{path}: got {detail}, expected a trace that Thermoscope saved.") from error
 
 
 def _number(value: float) -> float | str:
