@@ -29,10 +29,12 @@ class TextStream:
         """Add a token's bytes. With `last`, nothing more comes: what was held back is shown."""
         piece = self._decoder.decode(data, final=last)
         pending = self._held + piece
-        found = [at for at in (pending.find(stop) for stop in self._stop) if at >= 0]
+        found = [(at + len(stop), at) for stop in self._stop if (at := pending.find(stop)) >= 0]
         if found:
+            # The one that is complete first, so that the answer does not depend on how tokens cut the text.
+            _, at = min(found)
             self._held = ""
-            return Shown(piece, pending[: min(found)], stopped=True)
+            return Shown(piece, pending[:at], stopped=True)
         keep = 0 if last else self._overlap(pending)
         self._held = pending[len(pending) - keep :]
         return Shown(piece, pending[: len(pending) - keep], stopped=False)
