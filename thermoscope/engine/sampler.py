@@ -34,7 +34,7 @@ class Sampler:
     ) -> tuple[int, Record | None]:
         """Choose the token at `position` of the answer. With a tokenizer, also record how."""
         raw = row.astype(np.float64)
-        if not np.isfinite(raw.max()):
+        if not (np.isfinite(raw.max()) and np.isfinite(raw.min())):
             raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
         logits = self._penalised(raw)
         temperature = self._sampling.temperature
@@ -46,7 +46,9 @@ class Sampler:
             dice = noise.gumbel(self._seed, self._choice, position, ids)
             tempered = logits if kept is None else logits[kept]
             if temperature != 1:
-                tempered = tempered / temperature
+                # Differences from the best: a small T would send logits themselves to infinity.
+                with np.errstate(over="ignore"):
+                    tempered = (tempered - tempered.max()) / temperature
             token = int(ids[(tempered + dice).argmax()])
         record = None if tokenizer is None else self._record(raw, logits, kept, token, tokenizer)
         self._said[token] += 1

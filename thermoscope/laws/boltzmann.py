@@ -25,7 +25,8 @@ def weights(logits: Float[np.ndarray, "vocab"], temperature: float = 1.0) -> Flo
         return one_hot
     if math.isinf(temperature):
         return np.ones(logits.shape)
-    spread: Float[np.ndarray, "vocab"] = (logits - best) / temperature
+    with np.errstate(over="ignore"):  # at a small T, to -inf, whose weight is 0
+        spread: Float[np.ndarray, "vocab"] = (logits - best) / temperature
     np.exp(spread, out=spread)
     return spread
 

@@ -1,0 +1,278 @@
+"""The sampler against a slow reference in exact and plain Python, and its draws against the law."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thermoscope.engine.request import Sampling
+from thermoscope.engine.sampler import ALTERNATIVES, Sampler
+from thermoscope.errors import ThermoscopeError
+from thermoscope.laws import noise
+
+
+class Words:
+    """As much of a tokenizer as a record needs."""
+
+    def piece(self, token):
+        return f"<{token}>"
+
+
+def sampler(seed=0, choice=0, prompt=(), **fields):
+    return Sampler(Sampling(**fields), seed=seed, choice=choice, prompt=prompt)
+
+
+def draw(logits, position=0, *, record=True, **fields):
+    row = np.array(logits, dtype=np.float32)
+    return sampler(**fields).draw(row, position, Words() if record else None)
+
+
+# --- the reference: one stage after the other, tokens as (logit, id), sums as fractions of float weights
+
+
+def adjusted(logits, prompt, said, s):
+    z = [float(np.float32(logit)) for logit in logits]
+    for token in {*prompt, *said}:
+        z[token] = z[token] / s.repetition_penalty if z[token] > 0 else z[token] * s.repetition_penalty
+    for token in set(said):
+        z[token] -= s.presence_penalty + s.frequency_penalty * said.count(token)
+    for token, bias in s.logit_bias.items():
+        z[token] += bias
+    return z
+
+
+def weights_of(z, ids, temperature):
+    """Boltzmann weights, each float as a fraction, so that sums are exact."""
+    best = max(z[token] for token in ids)
+    if temperature == 0:
+        return {token: Fraction(int(token == min(t for t in ids if z[t] == best))) for token in ids}
+    if math.isinf(temperature):
+        return {token: Fraction(1) for token in ids}
+    return {token: Fraction(math.exp((z[token] - best) / temperature)) for token in ids}
+
+
+def left_over(z, s):
+    """Ids after top-k, nucleus and min-p, best first; each on what the one before left."""
+    ids = sorted(range(len(z)), key=lambda token: (-z[token], token))
+    if s.temperature == 0:
+        return ids[:1]
+    if s.top_k:
+        ids = ids[: s.top_k]
+    near = Fraction(1, 10**12)  # float sums miss round numbers; on either side of one, both answers hold
+    if s.top_p < 1:
+        weights = weights_of(z, ids, s.temperature)
+        goal, reached, size = Fraction(s.top_p) * sum(weights.values()) * (1 - near), Fraction(0), 0
+        for token in ids:
+            reached, size = reached + weights[token], size + 1
+            if reached >= goal:
+                break
+        ids = ids[:size]
+    if s.min_p:
+        weights = weights_of(z, ids, s.temperature)
+        ids = [token for token in ids if weights[token] >= Fraction(s.min_p) * (1 - near)]
+    return ids
+
+
+QUARTERS = st.integers(-24, 24).map(lambda n: n / 4)  # exact in float32, and full of ties
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": st.sampled_from([0.0, 1e-3, 0.25, 0.7, 1.0, 3.0, 1e6, math.inf]),
+        "top_k": st.integers(0, 12),
+        "top_p": st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8, 0.95, 1.0]),
+        "min_p": st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+        "repetition_penalty": st.sampled_from([0.5, 1.0, 2.0, 4.0]),
+        "presence_penalty": st.sampled_from([-1.0, 0.0, 0.5, 2.0]),
+        "frequency_penalty": st.sampled_from([-0.5, 0.0, 0.25, 2.0]),
+        "logit_bias": st.dictionaries(st.integers(0, 3), QUARTERS, max_size=3),
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.lists(QUARTERS, min_size=9, max_size=9), min_size=1, max_size=5),
+    SETTINGS,
+    st.lists(st.integers(0, 8), max_size=4),
+    st.integers(0, 2**64 - 1),
+)
+def test_every_stage_in_its_order_gives_what_a_slow_reference_gives(rows, fields, prompt, seed):
+    s = Sampling(**fields)
+    drawer = Sampler(s, seed=seed, choice=3, prompt=tuple(prompt))
+    said = []
+    for position, row in enumerate(rows):
+        z = adjusted(row, prompt, said, s)
+        kept = left_over(z, s)
+        token, record = drawer.draw(np.array(row, dtype=np.float32), position, Words())
+        every = weights_of(z, range(len(z)), s.temperature)
+        total, mass = sum(every.values()), sum(every[each] for each in kept)
+        assert record.kept == len(kept)
+        assert token in kept
+        assert record.removed_mass == pytest.approx(float(1 - mass / total), abs=1e-12)
+        for other in record.alternatives:
+            share = every[other.token] / mass if other.token in kept else 0
+            expected = math.log(share) if share else -math.inf
+            assert other.sampler_logprob == pytest.approx(expected, abs=1e-9)
+        if s.temperature == 0:
+            assert token == kept[0]
+        else:
+            dice = noise.gumbel(seed, 3, position, np.arange(len(z)))
+            score = {each: (z[each] - max(z)) / s.temperature + dice[each] for each in kept}
+            assert token == max(kept, key=score.__getitem__)
+        said.append(token)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-40, 40, width=32), min_size=2, max_size=40), st.sampled_from([0.0, 0.6, 1.0, 2.0]))
+def test_a_record_is_the_raw_law_computed_directly(logits, temperature):
+    token, record = draw(logits, temperature=temperature, seed=4, top_p=0.9, logit_bias={1: 3.0})
+    log_z = math.log(math.fsum(math.exp(z) for z in logits))
+    law = [z - log_z for z in logits]
+    assert record.log_z == pytest.approx(log_z, abs=1e-9)
+    assert record.logprob == pytest.approx(law[token], abs=1e-9)
+    assert record.entropy == pytest.approx(-math.fsum(p * math.exp(p) for p in law), abs=1e-9)
+    ranked = sorted(range(len(logits)), key=lambda each: (-logits[each], each))[:ALTERNATIVES]
+    assert [other.token for other in record.alternatives] == ranked
+    assert [other.text for other in record.alternatives] == [f"<{each}>" for each in ranked]
+    for other in record.alternatives:
+        assert other.logprob == pytest.approx(law[other.token], abs=1e-9)
+
+
+def test_twenty_alternatives_are_shown_and_the_chosen_one_even_if_it_is_none_of_them():
+    logits = [float(-each) for each in range(100)]
+    token, record = draw(logits, logit_bias={77: 100.0})
+    assert len(record.alternatives) == 20
+    assert token == 77
+    assert record.logprob == pytest.approx(-77 - record.log_z)
+    assert record.sampler_logprob == pytest.approx(math.log1p(-math.exp(-22.5)), abs=1e-8)
+
+
+@pytest.mark.parametrize("fields", [{}, {"top_k": 2}, {"top_p": 0.3}, {"min_p": 0.5}])
+def test_greedy_takes_the_best_and_of_equals_the_lowest_id(fields):
+    for seed in range(20):
+        token, record = draw([1, 5, 5, 2, 5], temperature=0, seed=seed, **fields)
+        assert token == 1
+        assert (record.kept, record.removed_mass, record.sampler_logprob) == (1, 0.0, 0.0)
+        assert record.logprob < -1
+        assert {other.sampler_logprob for other in record.alternatives if other.token != 1} == {-math.inf}
+
+
+def test_infinite_temperature_is_uniform_over_what_truncation_left():
+    _, record = draw([9, 1, 8, 0, 7, -50], temperature=math.inf, top_k=3)
+    shown = {other.token: other.sampler_logprob for other in record.alternatives}
+    assert record.kept == 3
+    assert [shown[token] for token in (0, 2, 4)] == pytest.approx([-math.log(3)] * 3)
+    assert [shown[token] for token in (1, 3, 5)] == [-math.inf] * 3
+    assert record.removed_mass == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-30, 1e-9])
+def test_a_tiny_temperature_is_nearly_greedy_and_keeps_ties_fair(temperature):
+    drawn = [draw([3, 700, -2, 700], temperature=temperature, seed=seed)[0] for seed in range(400)]
+    assert set(drawn) == {1, 3}
+    assert 140 < drawn.count(1) < 260  # 6 sigma
+
+
+@pytest.mark.parametrize(
+    ("fields", "law"),
+    [
+        ({}, lambda p: p),
+        ({"temperature": 0.5}, lambda p: p**2),
+        ({"temperature": 2.0}, np.sqrt),
+        ({"temperature": math.inf}, np.ones_like),
+        ({"temperature": math.inf, "top_k": 3}, lambda p: (p >= 0.1).astype(float)),
+        ({"top_k": 4}, lambda p: p * (p >= 0.08)),
+        ({"top_p": 0.75}, lambda p: p * (p >= 0.1)),
+        ({"min_p": 0.5}, lambda p: p * (p >= 0.225)),
+        ({"logit_bias": {0: math.log(2)}}, lambda p: p * np.array([2, 1, 1, 1, 1, 1])),
+    ],
+    ids=["plain", "cold", "hot", "infinite", "infinite-top-k", "top-k", "top-p", "min-p", "bias"],
+)
+def test_draws_follow_the_law(fields, law):
+    p = np.array([0.45, 0.25, 0.1, 0.08, 0.07, 0.05])
+    draws = 6_000
+    drawer = sampler(seed=77, **fields)
+    row = np.log(p).astype(np.float32)
+    counts = np.zeros(6)
+    for position in range(draws):
+        counts[drawer.draw(row, position, None)[0]] += 1
+    expected = law(p)
+    expected = draws * expected / expected.sum()
+    possible = expected > 0
+    assert (counts[~possible] == 0).all()
+    chi_square = ((counts - expected)[possible] ** 2 / expected[possible]).sum()
+    # 99.9% points of chi-square for 0 to 5 degrees of freedom; the draws are fixed
+    assert chi_square <= (1e-9, 10.83, 13.82, 16.27, 18.47, 20.52)[possible.sum() - 1]
+
+
+def test_seeds_choices_and_positions_give_independent_draws():
+    logits, draws = [0.0, 0.0], {}
+    for name, keys in {
+        "seed": [(seed, 0, 0) for seed in range(4000)],
+        "choice": [(1, choice, 0) for choice in range(4000)],
+        "position": [(1, 0, position) for position in range(4000)],
+    }.items():
+        draws[name] = [draw(logits, at, seed=s, choice=c, record=False)[0] for s, c, at in keys]
+        ones = sum(draws[name])
+        pairs = sum(a == b for a, b in zip(draws[name], draws[name][1:], strict=False))
+        assert abs(ones - 2000) < 4 * math.sqrt(1000)
+        assert abs(pairs - 2000) < 4 * math.sqrt(1000)
+    assert draws["seed"] != draws["choice"] != draws["position"]
+
+
+@pytest.mark.parametrize("filtered", [{"top_k": 5}, {"top_p": 0.7}, {"min_p": 0.1}])
+def test_filtering_a_token_does_not_change_the_noise_of_the_others(filtered):
+    logits = np.random.default_rng(1).normal(0, 2, 30).astype(np.float32)
+    same = 0
+    for seed in range(200):
+        free, _ = draw(logits, seed=seed)
+        cut, record = draw(logits, seed=seed, **filtered)
+        dice = noise.gumbel(seed, 0, 0, np.arange(30))
+        kept = [other.token for other in record.alternatives if other.sampler_logprob > -math.inf]
+        assert len(kept) == record.kept
+        assert cut == max(kept, key=lambda token: logits[token] + dice[token])
+        if free in kept:
+            assert cut == free
+            same += 1
+    assert 0 < same < 200
+
+
+def test_recording_changes_no_draw():
+    logits = np.random.default_rng(2).normal(0, 2, 50)
+    fields = {"temperature": 1.3, "top_p": 0.9, "presence_penalty": 1.0, "seed": 9}
+    watched, plain = sampler(**fields), sampler(**fields)
+    for position in range(50):
+        row = logits.astype(np.float32)
+        assert watched.draw(row, position, Words())[0] == plain.draw(row, position, None)[0]
+
+
+def test_the_models_own_logits_are_left_as_they_are():
+    row = np.array([1, 2, 3, 4], dtype=np.float32)
+    drawer = sampler(repetition_penalty=2.0, presence_penalty=1.0, logit_bias={0: 5.0}, prompt=(1, 3))
+    for position in range(3):
+        drawer.draw(row, position, Words())
+    assert row.tolist() == [1, 2, 3, 4]
+
+
+def test_a_prompt_counts_for_repetition_and_not_for_presence_or_frequency():
+    assert draw([2.0, 1.5], temperature=0, prompt=(0,), repetition_penalty=2.0)[0] == 1
+    assert draw([2.0, 1.5], temperature=0, prompt=(0,), presence_penalty=2.0)[0] == 0
+    assert draw([2.0, 1.5], temperature=0, prompt=(0,), frequency_penalty=2.0)[0] == 0
+
+
+@pytest.mark.parametrize("top_k", [3, 4, 10**6])
+def test_a_top_k_of_the_vocabulary_or_more_keeps_all(top_k):
+    token, record = draw([1, 2, 3], top_k=top_k, seed=5)
+    assert record.kept == 3
+    assert record.removed_mass == 0
+    assert token == draw([1, 2, 3], seed=5)[0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("fields", [{}, {"temperature": 0.0}, {"top_p": 0.5}, {"record": False}])
+def test_logits_that_are_no_numbers_are_a_clear_error(bad, fields):
+    with pytest.raises(ThermoscopeError, match="logits: got NaN or infinity, expected numbers"):
+        draw([1.0, bad, 2.0], **fields)
