@@ -5,7 +5,6 @@ that ever ran a parallel region; with two pools on the same cores neither may sp
 twice as long. So the model is loaded here too, and `call` runs whatever else wants to compute.
 """
 
-import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -139,6 +138,8 @@ class Runner:
                     self._condition.wait()
                 arrived, self._arrived = self._arrived, []
                 calls, self._calls = self._calls, []
+                # Read beside what arrived: whatever came in before `stop` is in hand, and gets its answer.
+                stopping = self._stopping
             for function, outcome in calls:
                 _answer(function, outcome)
             for ticket in arrived:
@@ -148,8 +149,8 @@ class Runner:
                 self.engine.cancel(generation)
                 for sequence in generation.sequences:
                     self._open.pop(sequence, None)
-            if self._stopping or self._open:
-                return not self._stopping
+            if stopping or self._open:
+                return not stopping
 
     def _fail(self, error: Exception) -> None:
         """A failed step ends all open requests: which of them it was is not known."""
@@ -161,9 +162,11 @@ class Runner:
 
 
 def _deliver(ticket: Ticket, item: Delta | Exception) -> None:
-    # A receiver whose event loop is gone must not take the other requests with it.
-    with contextlib.suppress(RuntimeError):
+    # A receiver that fails, its event loop being gone, must not take the other requests with it.
+    try:
         ticket.deliver(item)
+    except Exception:
+        ticket.cancelled = True
 
 
 def _answer(function: Callable[[], Any], outcome: "Future[Any]") -> None:
