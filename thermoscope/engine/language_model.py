@@ -1,5 +1,6 @@
 """The engine as one object: load a model, chat with it, look at the trace."""
 
+import operator
 import queue
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,14 @@ class LanguageModel:
         return self.tokenizer.chat(messages)
 
     def _text_prompt(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
-        return self.tokenizer.prompt(prompt) if isinstance(prompt, str) else tuple(prompt)
+        if isinstance(prompt, str):
+            return self.tokenizer.prompt(prompt)
+        try:
+            return tuple(map(operator.index, prompt))
+        except TypeError as error:
+            raise InvalidRequest(
+                f"prompt: got {type(prompt).__name__} ({error}), expected text or token ids.", param="prompt"
+            ) from error
 
     def _reply(self, prompt: tuple[int, ...], sampling: dict[str, Any]) -> Reply:
         deltas = self._stream(Request(prompt=prompt, sampling=_sampling(sampling)))
@@ -126,9 +134,19 @@ class LanguageModel:
         return Reply(sorted(traces, key=lambda trace: trace.choice))
 
     def _stream(self, request: Request) -> Generator[Delta, None, None]:
+        """Submits when the first delta is asked for, so that an iterator never used holds no slot."""
         arrived: queue.SimpleQueue[Delta | Exception] = queue.SimpleQueue()
-        ticket = self.runner.submit(request, arrived.put)
-        return _deltas(arrived, ticket.cancel, request.sampling.n)
+        ticket, answers = self.runner.submit(request, arrived.put), request.sampling.n
+        try:
+            while answers:
+                item = arrived.get()
+                if isinstance(item, Exception):
+                    raise item
+                answers -= item.finish_reason is not None
+                yield item
+        finally:
+            if answers:
+                ticket.cancel()
 
 
 def load(
@@ -150,7 +168,7 @@ def load(
     **Errors:** those of `Model.load`.
     """
     for param, value in (("context", context), ("slots", slots), ("threads", threads)):
-        if value is not None and value < 1:
+        if value is not None and (not isinstance(value, int) or value < 1):
             raise InvalidRequest(f"{param}: got {value}, expected a whole number, 1 or more.", param=param)
 
     def build() -> Engine:
@@ -179,18 +197,3 @@ def _sampling(fields: dict[str, Any]) -> Sampling:
     if isinstance(fields.get("stop"), str):
         fields = fields | {"stop": (fields["stop"],)}
     return Sampling(**fields)
-
-
-def _deltas(
-    arrived: "queue.SimpleQueue[Delta | Exception]", cancel: Callable[[], None], answers: int
-) -> Generator[Delta, None, None]:
-    try:
-        while answers:
-            item = arrived.get()
-            if isinstance(item, Exception):
-                raise item
-            answers -= item.finish_reason is not None
-            yield item
-    finally:
-        if answers:
-            cancel()
