@@ -117,6 +117,12 @@ def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: s
         )
     if beyond := sorted(layers - set(range(model.config.layers + 1))):
         raise InvalidRequest(f"layers: got {beyond[0]}, expected 0 to {model.config.layers}.", param="layers")
+    vocab = model.config.vocab
+    if outside := [token for token in tokens if not 0 <= token < vocab]:
+        raise InvalidRequest(
+            f"tokens: got token id {outside[0]}, expected 0 to {vocab - 1}, the model's vocabulary.",
+            param="tokens",
+        )
     if not tokens:
         raise InvalidRequest("tokens: got none, expected at least one.", param="tokens")
     if len(tokens) > model.config.context:
