@@ -49,7 +49,9 @@ def test_int4_states_its_blocks_with_scales_in_bfloat16():
     zero = (minimum + 8 * scale).bfloat16().float()
     wide = codes.view(48, 3, 32).float()
     exact = (wide - 8) * scale.bfloat16().float()[..., None] + zero[..., None]
-    torch.testing.assert_close(Int4.pack(codes, scale, minimum).weight(), exact.view(48, 96), rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        Int4.pack(codes, scale, minimum).weight(), exact.view(48, 96), rtol=0, atol=1e-7
+    )
 
 
 def test_int4_takes_only_four_bits_and_rows_in_sixteens():

@@ -94,8 +94,8 @@ class Int8:
     """W ≈ scale · codes, one scale for each output row; only the weights are rounded."""
 
     def __init__(self, codes: Tensor, scale: Float[Tensor, "out"]) -> None:
-        self._codes = codes
-        self._scale = scale
+        self._codes = _aligned(codes)
+        self._scale = _aligned(scale)
 
     @classmethod
     def quantise(cls, weight: Float[Tensor, "out in"]) -> Self:
@@ -166,6 +166,11 @@ class Int4:
         multiply = torch.ops.aten._weight_int4pack_mm_for_cpu
         y: Tensor = multiply(x.bfloat16(), self._packed, BLOCK, scale_zero)
         return y.float()
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """For a kernel that crashes elsewhere; tensors of a mapped file stand on any multiple of 8."""
+    return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
 
 
 KINDS: dict[str, type[Dense] | type[Half] | type[Int8] | type[Int4]] = {
