@@ -1,8 +1,11 @@
 """A name or a path -> a model that is ready to run."""
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.catalogue.precision import PRECISIONS, Precision
@@ -69,12 +72,14 @@ def _packed(source: Path, precision: Precision | None, slots: int, context: int 
     tensors = dict(pack.pack(checkpoint, chosen))
     ready = packed.Packed(checkpoint.name, chosen, checkpoint.config, checkpoint.tokenizer, tensors)
     size = sum(tensor.nbytes for tensor in tensors.values())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder.parent).free > 2 * size:
-        packed.save(folder, ready)
+    with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time, no more
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder.parent).free > 2 * size:
+            packed.save(folder, ready)
     return ready
 
 
 def _check_memory(config: ModelConfig, precision: Precision, slots: int, context: int | None) -> None:
-    needed = memory.serving_memory(config, precision, slots=slots, context=context or config.context)
+    longest = min(context or config.context, config.context)
+    needed = memory.serving_memory(config, precision, slots=slots, context=longest)
     memory.check_fits(needed.total, memory.free_bytes())

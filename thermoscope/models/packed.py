@@ -52,13 +52,17 @@ def save(folder: Path, packed: Packed) -> None:
     with FileLock(f"{folder}.lock"):
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        save_file(packed.tensors, part / "weights.safetensors")
-        packed.tokenizer.save(part)
-        about = {"name": packed.name, "precision": packed.precision, "config": asdict(packed.config)}
-        (part / "model.json").write_text(json.dumps(about))
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        try:
+            part.mkdir()
+            save_file(packed.tensors, part / "weights.safetensors")
+            packed.tokenizer.save(part)
+            about = {"name": packed.name, "precision": packed.precision, "config": asdict(packed.config)}
+            (part / "model.json").write_text(json.dumps(about))
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
 
 
 def load(folder: Path) -> Packed:
