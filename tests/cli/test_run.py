@@ -141,9 +141,31 @@ def test_a_trace_is_saved_whole_or_not_at_all(
 
     monkeypatch.setattr(Path, "write_text", full)
     done = command("run", "Hi", "--trace", str(target))
-    assert done.code == 2
+    assert (done.code, done.out) == (2, " Hi.\n")
     assert done.err == f"thermoscope: {target}: No space left on device\n"
     assert target.read_text() == "what stood here before"
+    plain = command("run", "Hi", "--trace", str(target), "--json")
+    answer = json.loads(plain.out)
+    assert (plain.code, plain.err, answer["text"]) == (2, done.err, " Hi.")
+    assert "trace" not in answer
+
+
+HOSTILE = "a\x1b]0;mine\x07\x9b2J\x7f\tb"
+SHOWN = r"a\x1b]0;mine\x07\x9b2J\x7f" + "\tb"
+
+
+@pytest.mark.parametrize("several", [[], ["-n", "2"]])
+def test_a_terminal_obeys_no_answer(model: FakeModel, command: Command, several: list[str]) -> None:
+    assert f" {SHOWN}." in command("run", HOSTILE, *several).out
+    assert HOSTILE[1] not in command("run", HOSTILE, "--steps", *several).out
+    model.interrupt_after = 1
+    assert f" {SHOWN}\n" in command("run", HOSTILE, *several).out
+
+
+def test_json_holds_the_answer_as_it_is_and_no_terminal_obeys_it(model: FakeModel, command: Command) -> None:
+    done = command("run", HOSTILE, "--json")
+    assert json.loads(done.out)["text"] == f" {HOSTILE}."
+    assert not set("\x1b\x07\x9b\x7f") & set(done.out)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,11 @@ def test_sizes_that_are_no_whole_number_are_refused_before_loading(field, value)
         load("no such model", **{field: value})
 
 
+def test_more_threads_than_any_machine_has_are_refused():
+    with pytest.raises(InvalidRequest, match=r"^threads: got 99999999999, expected at most 1024;"):
+        load("no such model", threads=99999999999)
+
+
 def test_what_loading_raises_load_raises_and_no_thread_stays(cache):
     before = set(threading.enumerate())
     with pytest.raises(ModelNotFound, match="no such model"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thermoscope.cli import options
 from thermoscope.cli.answer import Answer, check_writable, save_traces
-from thermoscope.cli.terminal import complain, note, print_json
+from thermoscope.cli.terminal import complain, note, print_json, visible
 from thermoscope.errors import ContextExceeded, InvalidRequest
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Conversation:
         """
         messages = [*self.messages, {"role": "user", "content": message}]
         answer = Answer(self.model, self.model.tokenizer.chat(messages), self.sampling)
-        answer.stream(lambda delta: print(delta.text, end="", flush=True) if show else None)
+        answer.stream(lambda delta: print(visible(delta.text), end="", flush=True) if show else None)
         self.messages = [*messages, {"role": "assistant", "content": answer.texts[0]}]
         self.last = answer
         return answer

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thermoscope.cli import options
-from thermoscope.cli.terminal import console, print_json, size
+from thermoscope.cli.terminal import cells, console, print_json, size
 from thermoscope.errors import ThermoscopeError
 
 Status = Literal["ok", "missing", "wrong"]
@@ -50,7 +50,7 @@ def doctor(json: options.Json = False) -> None:
         table = Table("", "", "found", "to mend it", box=None, padding=(0, 2, 0, 0))
         for check in checks:
             colour = COLOURS[check.status] if check.needed or check.status == "ok" else "yellow"
-            table.add_row(Text(check.status, colour), check.name, Text(check.found), Text(check.remedy))
+            table.add_row(Text(check.status, colour), *cells(check.name, check.found, check.remedy))
         console().print(table)
         print("Ready." if able else "Not ready: mend what is needed first.")
     if not able:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from thermoscope.cli import options
-from thermoscope.cli.terminal import console, print_json, size
+from thermoscope.cli.terminal import cells, console, print_json, size, visible
 
 app = typer.Typer(help="List, fetch and look at models.")
 
@@ -40,9 +40,10 @@ def list_models(json: options.Json = False) -> None:
     table = Table("name", "size", "licence", "path", box=None, padding=(0, 2, 0, 0))
     for each in models:
         here = each["path"] if each["cached"] else f"not here; thermoscope models pull {each['name']}"
-        table.add_row(each["name"], size(each["bytes"]), each["licence"], here)
+        table.add_row(*cells(each["name"], size(each["bytes"]), each["licence"], here))
     for each in packed:
-        table.add_row(f"{each['name']}, packed as {each['precision']}", size(each["bytes"]), "", each["path"])
+        packed_name = f"{each['name']}, packed as {each['precision']}"
+        table.add_row(*cells(packed_name, size(each["bytes"]), "", each["path"]))
     console().print(table)
 
 
@@ -75,7 +76,7 @@ def pull(name: Name = options.DEFAULT_MODEL, json: options.Json = False) -> None
     if json:
         print_json({"name": name, "path": str(path)})
     else:
-        print(path)
+        print(visible(str(path)))
 
 
 @app.command()
@@ -87,18 +88,21 @@ def show(name: Name = options.DEFAULT_MODEL, json: options.Json = False) -> None
     if json:
         print_json(plain)
         return
-    table = Table("", plain["name"], show_header=True, box=None, padding=(0, 2, 0, 0))
-    for key in ("path", "architecture", "licence"):
-        table.add_row(key, str(plain[key]))
-    table.add_row("parameters", f"{plain['parameters']:,}")
-    table.add_row("shape", ", ".join(f"{key} {value:,}" for key, value in plain["shape"].items()))
-    table.add_row("context", f"{plain['context']:,} tokens")
-    table.add_row("tokenizer", ", ".join(f"{key} {value}" for key, value in plain["tokenizer"].items()))
-    table.add_row("tensors", ", ".join(f"{count} {kind}" for kind, count in plain["tensors"].items()))
-    table.add_row("files", size(plain["file_bytes"]))
-    for precision, count in plain["weight_bytes"].items():
-        table.add_row(f"weights, {precision}", size(count))
-    table.add_row("cache, a token", size(plain["cache_bytes_per_token"]))
+    table = Table("", box=None, padding=(0, 2, 0, 0))
+    table.add_column(*cells(plain["name"]))
+    rows = [
+        *((key, str(plain[key])) for key in ("path", "architecture", "licence")),
+        ("parameters", f"{plain['parameters']:,}"),
+        ("shape", ", ".join(f"{key} {value:,}" for key, value in plain["shape"].items())),
+        ("context", f"{plain['context']:,} tokens"),
+        ("tokenizer", ", ".join(f"{key} {value}" for key, value in plain["tokenizer"].items())),
+        ("tensors", ", ".join(f"{count} {kind}" for kind, count in plain["tensors"].items())),
+        ("files", size(plain["file_bytes"])),
+        *((f"weights, {precision}", size(count)) for precision, count in plain["weight_bytes"].items()),
+        ("cache, a token", size(plain["cache_bytes_per_token"])),
+    ]
+    for row in rows:
+        table.add_row(*cells(*row))
     console().print(table)
 
 

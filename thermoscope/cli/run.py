@@ -9,7 +9,7 @@ import typer
 from thermoscope.cli import options
 from thermoscope.cli.answer import Answer, check_writable, save_traces
 from thermoscope.cli.steps import steps_table
-from thermoscope.cli.terminal import console, note, print_json
+from thermoscope.cli.terminal import console, note, print_json, visible
 from thermoscope.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -91,10 +91,13 @@ def run(
         answer.stream(lambda delta: None if json else _show(delta, answer))
     if not json:
         _show_rest(answer)
-    paths = save_traces(answer, trace) if trace is not None else []
-    if json:
-        print_json(answer.to_dict(paths=paths, steps=steps))
-    else:
+    paths: list[Path] = []
+    try:
+        paths = save_traces(answer, trace) if trace is not None else []
+    finally:  # a disk that is full costs the trace, not the answer
+        if json:
+            print_json(answer.to_dict(paths=paths, steps=steps))
+    if not json:
         for path in paths:
             note(f"trace: {path}")
         for each in answer.traces if steps else []:
@@ -118,9 +121,9 @@ def _said(prompt: str | None) -> str:
 def _show(delta: "Delta", answer: Answer) -> None:
     """One answer is shown as it comes; several, which come interleaved, each when it is whole."""
     if answer.sampling.n == 1:
-        print(delta.text, end="", flush=True)
+        print(visible(delta.text), end="", flush=True)
     elif delta.finish_reason is not None:
-        print(f"[{delta.choice}] {answer.texts[delta.choice]}", flush=True)
+        print(f"[{delta.choice}] {visible(answer.texts[delta.choice])}", flush=True)
 
 
 def _show_rest(answer: Answer) -> None:
@@ -130,4 +133,4 @@ def _show_rest(answer: Answer) -> None:
         return
     for trace in answer.traces:
         if trace.finish_reason is None:
-            print(f"[{trace.choice}] {trace.text}", flush=True)
+            print(f"[{trace.choice}] {visible(trace.text)}", flush=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from thermoscope.cli.terminal import cells
+
 if TYPE_CHECKING:
     from thermoscope.engine.trace import Step, Trace
 
@@ -32,7 +34,7 @@ def steps_table(trace: "Trace", name: Callable[[int], str]) -> Table:
 def _cells(step: "Step", name: Callable[[int], str]) -> list[str | Text]:
     # Quoted, so that spaces and line ends show; an unfinished character shows its bytes.
     shown = repr(step.bytes)[1:] if step.bytes else name(step.token)
-    token = Text(repr(step.text) if step.text else shown)
+    token = cells(repr(step.text) if step.text else shown)[0]
     if step.record is None:
         return [token, str(step.token), "", "", "", "", "", f"{step.ms:.1f}", ""]
     record = step.record

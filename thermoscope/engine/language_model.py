@@ -22,6 +22,7 @@ from thermoscope.models.tokenizer import Tokenizer
 
 Messages = str | Sequence[Mapping[str, Any]]
 DEFAULT = "SmolLM2-135M-Instruct"
+MOST_THREADS = 1024  # PyTorch takes any number, and starts them all
 LONGEST_CACHE = 4096  # tokens of a slot unless more are asked for: all of a long-context model would not fit
 
 
@@ -170,6 +171,11 @@ def load(
     for param, value in (("context", context), ("slots", slots), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InvalidRequest(f"{param}: got {value}, expected a whole number, 1 or more.", param=param)
+    if threads is not None and threads > MOST_THREADS:
+        raise InvalidRequest(
+            f"threads: got {threads}, expected at most {MOST_THREADS}; leave it out for the best.",
+            param="threads",
+        )
 
     def build() -> Engine:
         torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
