@@ -1,0 +1,167 @@
+"""What the pages say is run: their Python, their commands, their requests; and what they list is complete."""
+
+import dataclasses
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import typer
+
+import thermoscope as ts
+from tests.peer.test_openai_legacy import TEMPERATURE
+from tests.server.conftest import serving
+from thermoscope import cli
+from thermoscope.engine.request import Sampling
+from thermoscope.engine.trace import Record, Step
+from thermoscope.server.errors import describe
+from thermoscope.server.schemas import ChatRequest, Extension
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def page(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name, kind):
+    """The fenced blocks of a page whose opening fence says exactly `kind`."""
+    found = [body for opening, body in FENCE.findall(page(name)) if opening == kind]
+    assert found, f"{name} has no block of {kind}"
+    return found
+
+
+def commands():
+    """Every `$ thermoscope …` of a page, with the output that the page shows."""
+    for path in PAGES:
+        for opening, body in FENCE.findall(path.read_text(encoding="utf-8")):
+            if opening == "console" and body.startswith("$ thermoscope "):
+                line, _, output = body.removeprefix("$ ").partition("\n")
+                yield pytest.param(shlex.split(line)[1:], output, id=f"{path.name}: {line}")
+
+
+COMMANDS = list(commands())
+SHOWN = [each for each in COMMANDS if each.values[0][0] == "run" and each.values[1]]
+
+
+def python(program, folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, *arguments, "-"],
+        **{"input": program, "cwd": folder, "capture_output": True, "text": True, "timeout": 300},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def address():
+    with ts.load() as lm, serving(lm, ["gpt-4o"]) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
+def test_the_python_of_a_page_runs_from_top_to_bottom(name, tmp_path):
+    out = python("\n".join(blocks(name, "python runnable")), tmp_path)
+    assert out.startswith("The capital of France is Paris.\n")
+    if name == "README.md":  # the last digits are the machine's
+        (shown,) = blocks(name, "text")[:1]
+        digits = re.compile(r"-?\d+\.\d+")
+        assert digits.sub("", out) == digits.sub("", shown)
+        numbers = [[float(each) for each in digits.findall(text)] for text in (out, shown)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.1)
+
+
+def test_todays_client_of_the_readme_runs(address, tmp_path):
+    out = python("\n".join(blocks("README.md", "python served")).replace(ADDRESS, address), tmp_path)
+    assert "' Paris'" in out
+    assert re.search(r"-0\.\d{3} nats, entropy \d\.\d{3}", out)
+
+
+def test_the_old_client_of_the_readme_is_the_one_that_is_tested():
+    """tests/peer runs that snippet with openai 0.28.1."""
+    (snippet,) = blocks("README.md", "python")
+    assert TEMPERATURE in snippet
+
+
+@pytest.mark.parametrize(("arguments", "output"), COMMANDS)
+def test_a_command_of_a_page_is_one(arguments, output):
+    command = typer.main.get_command(cli.app)
+    context = command.make_context("thermoscope", list(arguments))
+    name, command, rest = command.resolve_command(context, list(arguments))
+    command.make_context(name, rest, parent=context)  # complains of an option that is none
+
+
+@pytest.mark.parametrize(("arguments", "output"), SHOWN)
+def test_a_command_gives_what_its_page_shows(arguments, output, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "thermoscope", *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    if "--json" not in arguments:
+        assert done.stdout == output
+        return
+    got, shown = json.loads(done.stdout), json.loads(output)
+    changing = {"timings", "seed"}
+    assert {key: got[key] for key in shown.keys() - changing} == {
+        key: shown[key] for key in shown.keys() - changing
+    }
+    assert got.keys() == shown.keys()
+    assert got["timings"].keys() == shown["timings"].keys()
+
+
+@pytest.mark.parametrize("body", blocks("docs/server.md", "json request"))
+def test_a_request_of_the_servers_page_is_answered(body, address):
+    answer = httpx.post(f"{address}/v1/chat/completions", json=json.loads(body), timeout=120)
+    assert answer.status_code == 200, answer.text
+    (choice,) = answer.json()["choices"]
+    assert ("thermoscope" in choice) == ("steps" in json.loads(body).get("thermoscope", {}))
+
+
+def test_the_servers_page_shows_a_real_error(address):
+    body = json.loads(blocks("docs/server.md", "json request")[0]) | {"top_p": 2}
+    answer = httpx.post(f"{address}/v1/chat/completions", json=body)
+    assert answer.json() == json.loads(blocks("docs/server.md", "json")[0])
+
+
+def test_the_servers_page_names_every_field_status_and_code():
+    text = page("docs/server.md")
+    for name in [*ChatRequest.model_fields, *Extension.model_fields]:
+        assert f"`{name}`" in text
+    for kind in (ts.ThermoscopeError, *ts.ThermoscopeError.__subclasses__()):
+        status, body = describe(kind("x"))
+        assert f"| {status} |" in text
+        assert body["error"]["code"] is None or f"`{body['error']['code']}`" in text
+
+
+def test_the_pages_name_every_setting_and_every_quantity_of_a_step():
+    for field in dataclasses.fields(Sampling):
+        assert f"| `{field.name}` |" in page("docs/python.md")
+    for field in [*dataclasses.fields(Step), *dataclasses.fields(Record)]:
+        for name in ("README.md", "docs/python.md"):
+            assert f"`{field.name}`" in page(name)
+
+
+def test_the_table_of_marks_is_complete():
+    config = page("pyproject.toml").partition("markers = [")[2].partition("]")[0]
+    for mark in re.findall(r'"(\w+):', config):
+        assert f"| `{mark}` |" in page("CONTRIBUTING.md")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_leads_somewhere(path):
+    for target in LINK.findall(path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_files_that_the_pages_name_are_there():
+    for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        for path in re.findall(r"(?<![\w/])((?:\w+/)+\w+\.(?:py|js|json|md|toml))\b", page(name)):
+            assert (ROOT / path).exists() or (ROOT / "thermoscope" / path).exists(), f"{name}: {path}"
