@@ -25,10 +25,11 @@ dev: $(VENV)/installed-dev
 
 # The stamps are older than these two files only when something new is to be installed.
 $(VENV)/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "$(PYTHON): got $$($(PYTHON) --version 2>&1), expected Python 3.11 or newer;" \
-			"name another, as in: make install PYTHON=python3.12" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+			echo "$(PYTHON): got $$($(PYTHON) --version 2>&1), expected Python 3.11 or newer;" \
+				"name another, as in: make install PYTHON=python3.12" >&2; exit 1; }; \
+		$(PYTHON) -m venv --clear $(VENV); }
 	$(PIP) --editable .
 	@touch $@
 
