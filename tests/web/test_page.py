@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 pytestmark = pytest.mark.browser
+if shutil.which("chromium") is None:
+    reason = "no chromium on the path, so the page is not tested; apt-get install chromium"
+    pytest.skip(reason, allow_module_level=True)
 
 QUESTION = "What is the capital of France?"
 TAKES_LONG = "Tell me the story of glass, from sand to telescopes, in many chapters."
