@@ -45,7 +45,9 @@ def test_a_packed_precision_runs_the_weights_that_it_states(precision, tmp_path)
         for theirs, layer in zip(network.model.layers, model.decoder.layers, strict=True):
             attention, mlp = theirs.self_attn, theirs.mlp
             qkv = layer.qkv.weight().split((4 * 32, 2 * 32, 2 * 32))
-            for module, weight in zip((attention.q_proj, attention.k_proj, attention.v_proj), qkv, strict=True):
+            for module, weight in zip(
+                (attention.q_proj, attention.k_proj, attention.v_proj), qkv, strict=True
+            ):
                 module.weight.copy_(weight)
             attention.o_proj.weight.copy_(layer.output.weight())
             gate, up = layer.gate_up.weight().chunk(2)

@@ -1,7 +1,9 @@
 """The same request gives the same tokens: alone, in a batch, streamed, cached or not.
 
 Through a library's matrix product a token may differ only where it is a tie: where the best two of
-z / T + noise are closer than a bound that the precision sets.
+z / T + noise are closer than a bound that the precision sets. Said for truncation too: logits that are
+nowhere further than half the bound from the replayed ones give the one token, and such logits give the
+other, for a token at the edge of the kept set is there or not by as little.
 """
 
 import numpy as np
@@ -13,7 +15,7 @@ from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Request, Sampling
-from thermoscope.laws import noise
+from thermoscope.engine.sampler import Sampler
 
 TIE = {"fp32": 1e-4, "int4": 0.05}
 SETTINGS = (
@@ -43,25 +45,41 @@ def finish(engine, asked):
     return [generation.sequences[0].trace for generation in generations]
 
 
-def margin(model, request, said):
-    """How far apart the best two of z / T + noise are after `said`, in units of the noise."""
+def margin(model, request, said, token, rival):
+    """The least bound within which the sampler says `token` after `said`; infinite past the allowed one.
+
+    Every bound that is found has its witness: logits drawn from by the engine's own sampler.
+    """
     logits = replay(model, [*request.prompt, *said], logits=True).logits[-1].double().numpy()
-    temperature = request.sampling.temperature
-    if temperature > 0:
-        dice = noise.gumbel(request.sampling.seed, 0, len(said), np.arange(len(logits)))
-        logits = logits / temperature + dice
-    second, first = np.partition(logits, -2)[-2:]
-    return first - second
+    sampling = request.sampling
+    for bound in np.linspace(0, TIE[model.precision], 51):
+        reach = bound / 2 * (sampling.temperature or 1)
+        for above, below in ((0, 0), (-1, 1), (1, -1)):  # the nucleus ends later, or sooner
+            moved = logits + reach * np.where(logits > logits[token], above, below)
+            moved[token], moved[rival] = logits[token] + reach, logits[rival] - reach
+            sampler = Sampler(sampling, seed=sampling.seed or 0, choice=0, prompt=request.prompt)
+            if sampler.draw(moved, len(said), None)[0] == token:
+                return bound
+    return np.inf
 
 
 def same_or_tie(model, request, one, other):
     """Equal, or the first difference is a tie; prints the margin of each tie."""
     for position, (a, b) in enumerate(zip(one, other, strict=True)):
         if a != b:
-            gap = margin(model, request, one[:position])
+            gap = max(margin(model, request, one[:position], *pair) for pair in ((a, b), (b, a)))
             print(f"{model.precision}: tokens {a} and {b} at {position}, margin {gap:.1e}")
             assert gap <= TIE[model.precision]
             return
+
+
+def test_another_token_is_no_tie(real):
+    for request in requests(real)[:4]:
+        (trace,) = finish(Engine(real, slots=1, context=512), [request])
+        other = (trace.tokens[1], *trace.tokens[1:])
+        assert other != trace.tokens
+        with pytest.raises(AssertionError):
+            same_or_tie(real, request, trace.tokens, other)
 
 
 def test_a_batch_of_eight_gives_what_each_gives_alone(real):

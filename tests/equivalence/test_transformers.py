@@ -26,7 +26,9 @@ def answers(exact):
     engine = Engine(exact, slots=8, context=512)
     greedy = Sampling(temperature=0.0, max_tokens=TOKENS, ignore_eos=True)
     prompts = [exact.tokenizer.chat([{"role": "user", "content": prompt}]) for prompt in PROMPTS]
-    generations = [engine.prepare(Request(prompt=prompt, sampling=greedy, record=False)) for prompt in prompts]
+    generations = [
+        engine.prepare(Request(prompt=prompt, sampling=greedy, record=False)) for prompt in prompts
+    ]
     for generation in generations:
         engine.submit(generation)
     while engine.busy:
