@@ -16,7 +16,7 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
+from statistics import harmonic_mean, mean, median
 from typing import Any, NamedTuple
 
 import psutil
@@ -110,18 +110,15 @@ def measure(arguments: argparse.Namespace, path: str, threads: int) -> dict[str,
             theirs.ask("decode", prompt=prompt, tokens=2)
         for number in range(arguments.rounds):
             progress.update(task, advance=1, description=f"round {number + 1}")
-            one = ours.ask("decode", tokens=tokens)
-            unrecorded = ours.ask("decode", tokens=tokens, record=False)
-            eight = ours.ask("decode", tokens=tokens, clients=8)
-            eight_unrecorded = ours.ask("decode", tokens=tokens, clients=8, record=False)
+            one, eight = pair(ours, tokens, 1), pair(ours, tokens, 8)
             figures = {
                 "one": tokens / one.seconds,
-                "one_decoding": one.decoding,
-                "one_unrecorded_decoding": unrecorded.decoding,
+                "one_decoding": one.recorded,
+                "one_unrecorded_decoding": one.bare,
                 "eight": 8 * tokens / eight.seconds,
-                "eight_decoding": eight.decoding,
-                "eight_unrecorded_decoding": eight_unrecorded.decoding,
-                "same_tokens": one.tokens == unrecorded.tokens and eight.tokens == eight_unrecorded.tokens,
+                "eight_decoding": eight.recorded,
+                "eight_unrecorded_decoding": eight.bare,
+                "same_tokens": one.same and eight.same,
                 "prefill": ours.ask("prefill", tokens=arguments.prompt),
                 "cold_start_s": cold_start(path),
             }
@@ -141,6 +138,25 @@ def measure(arguments: argparse.Namespace, path: str, threads: int) -> dict[str,
         for worker in filter(None, (ours, theirs)):
             worker.close()
     return {"about": about, "peak_bytes": peak, "rounds": rounds}
+
+
+class Pair(NamedTuple):
+    """Decoding with records and without: tokens a second, and whether the tokens are the same."""
+
+    recorded: float
+    bare: float
+    same: bool
+    seconds: float  # of a recorded run, from the request to the last token
+
+
+def pair(ours: Worker, tokens: int, clients: int) -> Pair:
+    """On, off, off, on: a machine that slows down meanwhile slows both."""
+    order = (True, False, False, True)
+    runs = [ours.ask("decode", tokens=tokens, clients=clients, record=record) for record in order]
+    recorded, bare = (runs[0], runs[3]), (runs[1], runs[2])
+    speeds = [harmonic_mean([run.decoding for run in both]) for both in (recorded, bare)]
+    same = all(run.tokens == runs[0].tokens for run in runs)
+    return Pair(*speeds, same, mean(run.seconds for run in recorded))
 
 
 def report(measured: dict[str, Any]) -> list[Line]:

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -33,7 +34,9 @@ def test_infinite_temperature_is_uniform(logits):
 
 @given(LOGITS, st.floats(-500, 500))
 def test_a_constant_moves_log_z_and_nothing_else(logits, constant):
-    assert boltzmann.log_z(logits + constant) == pytest.approx(boltzmann.log_z(logits) + constant, abs=1e-9)
+    moved, still = boltzmann.state(logits + constant), boltzmann.state(logits)
+    assert moved.log_z == pytest.approx(still.log_z + constant, abs=1e-9)
+    assert moved.entropy == pytest.approx(still.entropy, abs=1e-9)
     moved, still = boltzmann.weights(logits + constant), boltzmann.weights(logits)
     np.testing.assert_allclose(moved, still, atol=1e-10)
 
@@ -43,4 +46,17 @@ def test_entropy_is_minus_the_mean_log_probability(logits):
     weights = boltzmann.weights(logits)
     p = weights / weights.sum()
     direct = -sum(x * math.log(x) for x in p.tolist() if x > 0)
-    assert boltzmann.entropy(logits, weights, float(weights.sum())) == pytest.approx(direct, abs=1e-9)
+    assert boltzmann.state(logits).entropy == pytest.approx(direct, abs=1e-9)
+    assert boltzmann.state(logits).log_z == pytest.approx(max(logits) + math.log(weights.sum()), abs=1e-9)
+
+
+def test_the_state_of_many_rows_is_that_of_each_in_numpy_and_torch():
+    logits = np.random.default_rng(0).normal(scale=8, size=(3, 1000)).astype(np.float32)
+    before = logits.copy()
+    together, other = boltzmann.state(logits), boltzmann.state(torch.from_numpy(logits))
+    for row, each in enumerate(map(boltzmann.state, logits)):
+        for quantity in (0, 1):
+            assert together[quantity][row] == pytest.approx(each[quantity], rel=1e-14)
+            assert float(other[quantity][row]) == pytest.approx(each[quantity], rel=1e-14)
+    assert together.log_z.dtype == np.float64
+    assert (logits == before).all()

@@ -2,7 +2,7 @@
 
 import itertools
 import secrets
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from thermoscope.engine.request import Request
 from thermoscope.engine.scheduler import Scheduler
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest
+from thermoscope.laws import boltzmann
 from thermoscope.models.cache import KVCache
 from thermoscope.models.model import Model
 
@@ -38,7 +39,6 @@ class Engine:
         self.cache = KVCache(model.config, slots=slots, context=context)
         self.scheduler = Scheduler(slots)
         self._arrivals = itertools.count()
-        self._samplers = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="sampler")
 
     @property
     def busy(self) -> bool:
@@ -115,20 +115,27 @@ class Engine:
                 rows.append(row)
         if not speaking:
             return []
-        logits = self.model.decoder.logits(hidden[rows]).numpy()
-        # numpy lets go of the interpreter in its loops, so rows are sampled side by side.
-        speak = self._samplers.map if len(speaking) > 1 else map
-        deltas = list(zip(speaking, speak(self._speak, speaking, logits), strict=True))
+        logits = self.model.decoder.logits(hidden[rows])
+        states: Iterable[boltzmann.State | None] = [None] * len(speaking)
+        if any(sequence.request.record for sequence in speaking):
+            states = map(boltzmann.State, *(each.numpy() for each in boltzmann.state(logits)))
+        # Not side by side in threads: PyTorch's own spin for a while after a product, and hold the cores.
+        deltas = [
+            (sequence, self._speak(sequence, row, state))
+            for sequence, row, state in zip(speaking, logits.numpy(), states, strict=True)
+        ]
         for sequence, delta in deltas:
             if delta.finish_reason:
                 self._release(sequence)
         return deltas
 
-    def _speak(self, sequence: Sequence, logits: Float[np.ndarray, "vocab"]) -> Delta:
+    def _speak(
+        self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], state: boltzmann.State | None
+    ) -> Delta:
         tokenizer = self.model.tokenizer
         position = len(sequence.trace.steps)
         recorder = tokenizer if sequence.request.record else None
-        token, record = sequence.sampler.draw(logits, position, recorder)
+        token, record = sequence.sampler.draw(logits, position, recorder, state)
         return sequence.accept(token, record, tokenizer)
 
     def _release(self, sequence: Sequence) -> None:

@@ -30,11 +30,18 @@ class Sampler:
         self._seen = set(prompt)
 
     def draw(
-        self, row: Float[np.ndarray, "vocab"], position: int, tokenizer: Tokenizer | None
+        self,
+        row: Float[np.ndarray, "vocab"],
+        position: int,
+        tokenizer: Tokenizer | None,
+        state: boltzmann.State | None = None,
     ) -> tuple[int, Record | None]:
-        """Choose the token at `position` of the answer. With a tokenizer, also record how."""
+        """Choose the token at `position` of the answer. With a tokenizer, also record how.
+
+        `state`: that of the row, from a caller who computes it for many rows at once.
+        """
         raw = row.astype(np.float64)
-        if not (np.isfinite(raw.max()) and np.isfinite(raw.min())):
+        if not np.isfinite(raw if state is None else state).all():
             raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
         logits = self._penalised(raw)
         temperature = self._sampling.temperature
@@ -50,7 +57,9 @@ class Sampler:
                 with np.errstate(over="ignore"):
                     tempered = (tempered - tempered.max()) / temperature
             token = int(ids[(tempered + dice).argmax()])
-        record = None if tokenizer is None else self._record(raw, logits, kept, token, tokenizer)
+        record = None
+        if tokenizer is not None:
+            record = self._record(raw, state or boltzmann.state(raw), logits, kept, token, tokenizer)
         self._said[token] += 1
         self._seen.add(token)
         return token, record
@@ -98,35 +107,37 @@ class Sampler:
     def _record(
         self,
         raw: Float[np.ndarray, "vocab"],
+        state: boltzmann.State,
         logits: Float[np.ndarray, "vocab"],
         kept: Int[np.ndarray, "kept"] | None,
         token: int,
         tokenizer: Tokenizer,
     ) -> Record:
         temperature = self._sampling.temperature
-        weights = boltzmann.weights(raw)
-        total = float(weights.sum())
-        log_z = float(raw.max()) + math.log(total)
+        log_z = float(state.log_z)
         best = truncation.top_k(raw, ALTERNATIVES)
         shown = np.append(best, token)
-        same = logits is raw and temperature == 1
-        tempered = weights if same else boltzmann.weights(logits, temperature)
-        tempered_total = total if same else float(tempered.sum())
-        mass = tempered_total if kept is None else float(tempered[kept].sum())
-        drawn = tempered[shown] / mass
-        if kept is not None:
-            drawn = np.where(np.isin(shown, kept), drawn, 0.0)
-        with np.errstate(divide="ignore"):
-            sampler_logprobs = np.log(drawn).tolist()
         logprobs = (raw[shown] - log_z).tolist()
+        sampler_logprobs, removed = logprobs, 0.0
+        if temperature == 0:
+            sampler_logprobs = [0.0 if other == token else -math.inf for other in shown.tolist()]
+        elif kept is not None or temperature != 1 or logits is not raw:
+            weights = boltzmann.weights(logits, temperature)
+            total = mass = float(weights.sum())
+            drawn = weights[shown]
+            if kept is not None:
+                mass = float(weights[kept].sum())
+                drawn, removed = np.where(np.isin(shown, kept), drawn, 0.0), max(0.0, 1 - mass / total)
+            with np.errstate(divide="ignore"):
+                sampler_logprobs = np.log(drawn / mass).tolist()
         count = len(logits) if kept is None else len(kept)
         return Record(
             logprob=logprobs[-1],
             sampler_logprob=sampler_logprobs[-1],
-            entropy=boltzmann.entropy(raw, weights, total),
+            entropy=float(state.entropy),
             log_z=log_z,
             kept=1 if temperature == 0 else count,
-            removed_mass=max(0.0, 1 - mass / tempered_total),
+            removed_mass=removed,
             alternatives=tuple(
                 Alternative(other, tokenizer.piece(other), logprob, sampler_logprob)
                 for other, logprob, sampler_logprob in zip(

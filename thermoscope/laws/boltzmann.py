@@ -11,8 +11,10 @@ eq. 1.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import array_namespace
 from jaxtyping import Float
 
 
@@ -31,13 +33,26 @@ def weights(logits: Float[np.ndarray, "vocab"], temperature: float = 1.0) -> Flo
     return spread
 
 
-def log_z(logits: Float[np.ndarray, "vocab"]) -> float:
-    """Log of the partition function at T = 1, log Σ exp(z). Gauge-dependent: it moves with the logits."""
-    return float(logits.max() + np.log(weights(logits).sum()))
+class State(NamedTuple):
+    """What a distribution is like as a whole, one number a row, float64.
+
+    `log_z`: log of the partition function, log Σ exp(z). Gauge-dependent: it moves with the logits.
+    `entropy`: S = log Z − ⟨z⟩, in nats.
+    """
+
+    log_z: Float[Any, "*rows"]
+    entropy: Float[Any, "*rows"]
 
 
-def entropy(logits: Float[np.ndarray, "vocab"], weights: Float[np.ndarray, "vocab"], total: float) -> float:
-    """Shannon entropy at T = 1, S = log Z − ⟨z⟩, in nats, from weights and their sum already in hand."""
-    # Not np.dot: it wakes the threads of numpy's own BLAS, which then spin against PyTorch's.
-    mean = float((weights * (logits - logits.max())).sum()) / total
-    return max(0.0, math.log(total) - mean)
+def state(logits: Float[Any, "*rows vocab"]) -> State:
+    """Log Z and entropy at T = 1 of every row, of numpy's arrays or PyTorch's; all logits finite."""
+    xp = array_namespace(logits)
+    spread = xp.astype(logits, xp.float64)  # a copy, and the only one: the rest happens in place
+    best = xp.max(spread, axis=-1, keepdims=True)
+    spread -= best
+    weights = xp.exp(spread)
+    total = xp.sum(weights, axis=-1)
+    spread *= weights
+    # Not a dot product: numpy's wakes the threads of its own BLAS, which then spin against PyTorch's.
+    mean, log_total = xp.sum(spread, axis=-1) / total, xp.log(total)
+    return State(best[..., 0] + log_total, xp.clip(log_total - mean, 0.0, None))
