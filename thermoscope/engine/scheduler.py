@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from thermoscope.engine.sequence import Sequence
 
-PREFILL_CHUNK = 256
+PREFILL_CHUNK = 128
 
 
 class Scheduler:
