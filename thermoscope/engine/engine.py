@@ -14,7 +14,6 @@ from thermoscope.engine.scheduler import Scheduler
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.laws import boltzmann
-from thermoscope.models.cache import KVCache
 from thermoscope.models.model import Model
 
 __all__ = ["Delta", "Engine", "Generation"]
@@ -36,7 +35,7 @@ class Engine:
     def __init__(self, model: Model, *, slots: int, context: int) -> None:
         self.model = model
         self.context = context
-        self.cache = KVCache(model.config, slots=slots, context=context)
+        self.cache = model.cache(slots=slots, context=context)
         self.scheduler = Scheduler(slots)
         self._arrivals = itertools.count()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from thermoscope.engine.scheduler import PREFILL_CHUNK
 from thermoscope.engine.trace import Trace
 from thermoscope.errors import ContextExceeded, InvalidRequest
-from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.cache import Span
 from thermoscope.models.model import Model
 
 Quantity = Literal["residual", "q", "k", "v", "attention", "attention_out", "mlp_out"]
@@ -79,7 +79,7 @@ def replay(
         if name in keep and layer in wanted:
             kept.setdefault((name, layer), []).append(value.clone())  # type: ignore[arg-type]
 
-    cache = KVCache(config, slots=1, context=len(tokens))
+    cache = model.cache(slots=1, context=len(tokens))
     all_logits: list[Tensor] = []
     logprobs: list[Tensor] = []
     for start in range(0, len(tokens), PREFILL_CHUNK):

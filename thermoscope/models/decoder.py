@@ -78,6 +78,8 @@ class Decoder:
     - `rope_factors`: [dim / 2], divides the rotary frequencies (a GGUF file's form of llama3 scaling).
     """
 
+    cache_type = torch.float32  # what its keys and values are kept in
+
     def __init__(
         self,
         config: ModelConfig,
@@ -114,7 +116,7 @@ class Decoder:
         `attention_out` and `mlp_out` [rows, hidden], what each added; and after the last layer, `residual`
         once more.
         """
-        plan = self._plan(spans, cache)
+        plan = self.plan(spans, cache)
         x = F.embedding(tokens, self.embedding).float()
         for index, layer in enumerate(self.layers):
             if probe:
@@ -153,9 +155,15 @@ class Decoder:
             probe("k", index, keys)
             probe("v", index, values)
         cache.write(index, plan.places, keys, values)
-        windowed = bool(config.windowed) and config.windowed[index]
+        return _affine(layer.output, self.read(index, queries, plan, cache, probe), layer.output_bias)
+
+    def read(
+        self, index: int, queries: Tensor, plan: Plan, cache: KVCache, probe: Probe | None
+    ) -> Float[Tensor, "rows heads*dim"]:
+        """What each row's queries find in the cache, which holds the rows' own keys and values already."""
+        windowed = bool(self.config.windowed) and self.config.windowed[index]
         parts = [self._read(index, queries, group, windowed, cache, probe) for group in plan.groups]
-        return _affine(layer.output, parts[0] if len(parts) == 1 else torch.cat(parts), layer.output_bias)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _read(
         self, index: int, queries: Tensor, group: Group, windowed: bool, cache: KVCache, probe: Probe | None
@@ -164,8 +172,8 @@ class Decoder:
         config = self.config
         slots, kv = group.slots.stop - group.slots.start, config.kv_heads
         heads = slice(group.slots.start * kv, group.slots.stop * kv)
-        keys = cache.keys[index, heads, : group.length]
-        values = cache.values[index, heads, : group.length]
+        keys = cache.keys[index, heads, : group.length].float()
+        values = cache.values[index, heads, : group.length].float()
         q = queries[group.rows].view(slots, group.count, kv, -1, config.head_dim)
         q = q.permute(0, 2, 3, 1, 4).reshape(slots * kv, -1, config.head_dim)
         scores = torch.baddbmm(q.new_empty(1), q, keys.mT, beta=0, alpha=1 / math.sqrt(config.head_dim))
@@ -187,20 +195,19 @@ class Decoder:
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, weight.shape, weight, self.config.norm_eps)
 
-    def _plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
-        for span in spans:
-            if span.count < 1 or span.start + span.count > cache.context:
-                raise ValueError(
-                    f"slot {span.slot}: got positions {span.start} to {span.start + span.count - 1}, "
-                    f"expected them within the cache's {cache.context}."
-                )
+    def rotation(self, positions: Int[Tensor, "rows"]) -> tuple[Float[Tensor, "rows half"], ...]:
+        """Cosines and sines of each position's angles."""
+        angles = positions[:, None].float() * self._frequencies
+        return angles.cos(), angles.sin()
+
+    def plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
+        """What all layers share, for these spans."""
+        cache.check(spans)
         counts = torch.tensor([span.count for span in spans])
         slots = torch.tensor([span.slot for span in spans]).repeat_interleave(counts)
         positions = torch.cat([torch.arange(span.start, span.start + span.count) for span in spans])
-        angles = positions[:, None].float() * self._frequencies
-        angles = torch.cat((angles, angles), dim=-1)[:, None]
-        places = cache.places(slots, positions)
-        return Plan(places, angles.cos(), angles.sin() * self._sign, self._groups(spans))
+        cos, sin = (torch.cat((each, each), dim=-1)[:, None] for each in self.rotation(positions))
+        return Plan(cache.places(slots, positions), cos, sin * self._sign, self._groups(spans))
 
     def _groups(self, spans: Sequence[Span]) -> list[Group]:
         groups, row, first = [], 0, 0

@@ -11,8 +11,11 @@ from thermoscope.catalogue.config import ModelConfig
 from thermoscope.catalogue.precision import PRECISIONS, Precision
 from thermoscope.errors import BadModelFile, InvalidRequest
 from thermoscope.models import pack, packed, store
+from thermoscope.models.cache import KVCache
 from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.decoder import Decoder
+from thermoscope.models.fused import Fused
+from thermoscope.models.kernels import build as kernel
 from thermoscope.models.tokenizer import Tokenizer
 from thermoscope.planning import memory
 
@@ -25,7 +28,16 @@ class Model:
     precision: Precision
     config: ModelConfig
     tokenizer: Tokenizer
-    decoder: Decoder
+    decoder: Decoder | Fused
+
+    @property
+    def native(self) -> bool:
+        """Whether the own kernel runs it."""
+        return isinstance(self.decoder, Fused)
+
+    def cache(self, *, slots: int, context: int) -> KVCache:
+        """An empty cache of the kind that the decoder reads and writes."""
+        return KVCache(self.config, slots=slots, context=context, dtype=self.decoder.cache_type)
 
     @classmethod
     def load(
@@ -35,29 +47,35 @@ class Model:
         precision: str | None = None,
         slots: int = 1,
         context: int | None = None,
+        native: bool | None = None,
         progress: bool = False,
     ) -> "Model":
         """Find a model, pack it if it was not packed before, and build its decoder.
 
         `precision`: one of `PRECISIONS`; None is the fastest that stays close to fp32. `slots`, `context`:
-        the cache that it is to run with, counted when memory is checked.
+        the cache that it is to run with, counted when memory is checked. `native`: whether the own kernel is
+        to run it, at the precisions that it has; None is where it has been built.
 
-        **Errors:** `ModelNotFound`, `FetchFailed`, `BadModelFile`, `UnsupportedModel`, `OutOfMemory`, and
-        `InvalidRequest` for an unknown precision.
+        **Errors:** `ModelNotFound`, `FetchFailed`, `BadModelFile`, `UnsupportedModel`, `OutOfMemory`;
+        `InvalidRequest` for an unknown precision; `KernelUnavailable` where `native` cannot be had.
         """
         if precision is not None and precision not in PRECISIONS:
             raise InvalidRequest(
                 f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}.", param="precision"
             )
+        if native:
+            kernel.library()
         source = store.locate(name, progress=progress)
-        ready = _packed(source, precision, slots, context)
+        ready = _packed(source, precision, kernel.available() if native is None else native, slots, context)
         decoder = pack.build(ready.config, ready.tensors)
         return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder)
 
 
-def _packed(source: Path, precision: Precision | None, slots: int, context: int | None) -> packed.Packed:
+def _packed(
+    source: Path, precision: Precision | None, native: bool, slots: int, context: int | None
+) -> packed.Packed:
     """From the cache, or packed now and kept there where the disk has room."""
-    folder = packed.folder_for(store.cache_dir(), source, precision)
+    folder = packed.folder_for(store.cache_dir(), source, precision, native=native)
     if folder.exists():
         try:
             ready = packed.load(folder)
@@ -67,9 +85,9 @@ def _packed(source: Path, precision: Precision | None, slots: int, context: int 
             _check_memory(ready.config, ready.precision, slots, context)
             return ready
     checkpoint = open_checkpoint(source)
-    chosen = precision or pack.default_precision(checkpoint)
+    chosen = precision or pack.default_precision(checkpoint, native=native)
     _check_memory(checkpoint.config, chosen, slots, context)
-    tensors = dict(pack.pack(checkpoint, chosen))
+    tensors = dict(pack.pack(checkpoint, chosen, native=native))
     ready = packed.Packed(checkpoint.name, chosen, checkpoint.config, checkpoint.tokenizer, tensors)
     size = sum(tensor.nbytes for tensor in tensors.values())
     with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time, no more

@@ -23,7 +23,7 @@ from thermoscope.errors import BadModelFile
 from thermoscope.models.checkpoint import identity
 from thermoscope.models.tokenizer import Tokenizer
 
-FORMAT = 1  # raise it when a folder's contents change meaning
+FORMAT = 2  # raise it when a folder's contents change meaning
 
 
 class Packed(NamedTuple):
@@ -36,13 +36,13 @@ class Packed(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def folder_for(cache: Path, source: Path, precision: Precision | None) -> Path:
-    """Where a model is kept at a precision, None being its default one.
+def folder_for(cache: Path, source: Path, precision: Precision | None, *, native: bool) -> Path:
+    """Where a model is kept at a precision, None being its default one, for the own kernel or PyTorch's.
 
     Another PyTorch or instruction set lays 4-bit weights out otherwise, so both are in the name.
     """
     capability = torch.backends.cpu.get_cpu_capability()
-    facts = (FORMAT, identity(source), precision, torch.__version__, capability)
+    facts = (FORMAT, identity(source), precision, native, torch.__version__, capability)
     return cache / "packed" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
