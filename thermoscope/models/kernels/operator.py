@@ -47,10 +47,15 @@ def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, ze
     x = x.contiguous()
     rows, columns = x.shape
     about = Matrix(panels.data_ptr(), None, out, columns, bits, wide, zero)
+    library = build.library()
+    if x.dtype != torch.float32 or columns % BLOCK or panels.nbytes != library.panels_size(about):
+        raise ValueError(
+            f"panels_linear: got {list(x.shape)} in {x.dtype}, expected float32, and rows as long as the matrix's."
+        )
     y = x.new_empty(rows, out)
     codes = torch.empty(rows, columns, dtype=torch.int8)
     numbers = x.new_empty(2, rows, columns // BLOCK)
-    build.library().multiply(
+    library.multiply(
         about, x.data_ptr(), rows, codes.data_ptr(), numbers.data_ptr(), y.data_ptr(), torch.get_num_threads()
     )
     return y
