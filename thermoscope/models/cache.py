@@ -59,7 +59,9 @@ class KVCache:
     def check(self, spans: Iterable[Span]) -> None:
         """Refuse, with a `ValueError`, tokens that stand where the cache has no place."""
         for span in spans:
-            if span.count < 1 or span.start + span.count > self.context:
+            if not 0 <= span.slot < self.slots:
+                raise ValueError(f"slot: got {span.slot}, expected 0 to {self.slots - 1}.")
+            if span.count < 1 or span.start < 0 or span.start + span.count > self.context:
                 raise ValueError(
                     f"slot {span.slot}: got positions {span.start} to {span.start + span.count - 1}, "
                     f"expected them within the cache's {self.context}."

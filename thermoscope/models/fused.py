@@ -73,6 +73,11 @@ class Fused:
         cache.check(spans)
         x = F.embedding(tokens, self.embedding).float()
         count = len(x)
+        # The step writes by address: what does not fit would land in another's place.
+        if count != (places := sum(span.count for span in spans)):
+            raise ValueError(f"tokens: got {count} tokens for spans of {places}, expected as many.")
+        if cache.keys.dtype != self.cache_type:
+            raise ValueError(f"cache: got {cache.keys.dtype}, expected {self.cache_type}.")
         integers = ctypes.c_int32 * count
         slots = integers(*(span.slot for span in spans for _ in range(span.count)))
         positions = integers(*(span.start + i for span in spans for i in range(span.count)))
@@ -115,7 +120,7 @@ class Fused:
         config, count = self.config, len(x)
         plan = self.plain.plan(spans, cache)
         for index in range(config.layers):
-            probe("residual", index, x)
+            probe("residual", index, x.clone())  # the step adds to x in place
             qkv = x.new_empty(count, config.heads + 2 * config.kv_heads, config.head_dim)
             attended, widened = torch.empty_like(x), torch.empty_like(x)
             taps = native.Taps(*(each.data_ptr() for each in (qkv, attended, widened)))

@@ -48,9 +48,10 @@ class Team {
 
     // Waits until every thread of the call is here.
     void meet() {
-        if (size_ == 1) return;
+        const int size = size_;  // read before arriving: once all have arrived, the next call may set another one
+        if (size == 1) return;
         const uint32_t round = round_.load();
-        if (arrived_.fetch_add(1) + 1 == size_) {
+        if (arrived_.fetch_add(1) + 1 == size) {
             arrived_.store(0);
             round_.store(round + 1);
             return;
