@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,13 +51,9 @@ def library() -> Library:
     found = built()
     if found is None:
         raise KernelUnavailable("kernel: not built on this machine yet; run `thermoscope doctor`.")
-    try:
-        loaded = Library(found.path)
-    except (OSError, AttributeError) as error:
-        raise KernelUnavailable(f"kernel: {found.path}: {error}; delete the file.") from error
-    if (wrong := loaded.fault()) is not None:
-        raise KernelUnavailable(f"kernel: {wrong}; set CXX to another compiler.")
-    return loaded
+    if (wrong := _fault(found.path)) is not None:
+        raise KernelUnavailable(f"kernel: {found.path}: {wrong}; delete the file.")
+    return Library(found.path)
 
 
 def available() -> bool:
@@ -83,7 +80,7 @@ def built() -> Build | None:
 def build() -> Build:
     """Compile, unless that was done before; of several processes that try at once, one compiles.
 
-    **Errors:** `KernelUnavailable` if there is no compiler, or it fails.
+    **Errors:** `KernelUnavailable` if there is no compiler, it fails, or what it makes computes wrong.
     """
     path = _place()
     try:
@@ -95,6 +92,8 @@ def build() -> Build:
                 made = Path(scratch) / path.name
                 since = time.monotonic()
                 used = compile_to(made)
+                if (wrong := _fault(made)) is not None:  # not kept, so that another compiler may do it
+                    raise KernelUnavailable(f"kernel: {used} failed ({wrong}); set CXX to another one.")
                 about = {
                     "sha256": hashlib.sha256(made.read_bytes()).hexdigest(),
                     "features": sorted(features()),
@@ -119,33 +118,36 @@ def compile_to(path: Path, *, flags: tuple[str, ...] | None = None) -> str:
     **Errors:** `KernelUnavailable` if there is no compiler, or it fails.
     """
     command = compiler()
-    if command is None:
+    if not command:
         raise KernelUnavailable(
             "kernel: got no C++ compiler, expected c++, g++ or clang++ on PATH, or CXX; install one "
             "(Debian: apt-get install g++)."
         )
+    name = " ".join(command)
     machine = (_native(),) if flags is None else flags
     sources = [str(FOLDER / name) for name in SOURCES]
     try:
         done = subprocess.run(
-            [command, *FLAGS, *machine, *sources, "-o", str(path)],
+            [*command, *FLAGS, *machine, *sources, "-o", str(path)],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=PATIENCE,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelUnavailable(f"kernel: {command} failed ({error}); set CXX to another one.") from error
+        raise KernelUnavailable(f"kernel: {name} failed ({error}); set CXX to another one.") from error
     if done.returncode or not path.exists():
         said = next((line for line in done.stderr.splitlines() if "error" in line), f"exit {done.returncode}")
-        raise KernelUnavailable(f"kernel: {command} failed ({said.strip()}); set CXX to another one.")
-    return command
+        raise KernelUnavailable(f"kernel: {name} failed ({said.strip()}); set CXX to another one.")
+    return name
 
 
-def compiler() -> str | None:
-    """The C++ compiler: what CXX names, or the first of the usual ones."""
-    named = os.environ.get("CXX")
-    names = (named,) if named else ("c++", "g++", "clang++")
-    return next((found for name in names if (found := shutil.which(name))), None)
+def compiler() -> list[str]:
+    """The C++ compiler's command: what CXX says, or the first of the usual ones; empty if there is none."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    names = named[:1] or ("c++", "g++", "clang++")
+    found = next((found for name in names if (found := shutil.which(name))), None)
+    return [found, *named[1:]] if found else []
 
 
 def features() -> frozenset[str]:
@@ -156,6 +158,14 @@ def features() -> frozenset[str]:
         return frozenset((platform.machine(), platform.processor()))
     named = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return frozenset((platform.machine(), *named.partition(":")[2].split()))
+
+
+def _fault(path: Path) -> str | None:
+    """Why the file is no library that computes right."""
+    try:
+        return Library(path).fault()
+    except (OSError, AttributeError) as error:
+        return str(error)
 
 
 def _native() -> str:
