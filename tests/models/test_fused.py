@@ -39,7 +39,9 @@ def fused(name, precision, folder):
     return decoder
 
 
-@pytest.fixture(scope="module", params=[(name, bits) for name in MODELS for bits in ("int4", "int8")], ids=str)
+@pytest.fixture(
+    scope="module", params=[(name, bits) for name in MODELS for bits in ("int4", "int8")], ids=str
+)
 def decoder(request, kernel, tmp_path_factory):
     return fused(*request.param, tmp_path_factory.mktemp("model"))
 

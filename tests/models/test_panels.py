@@ -37,7 +37,7 @@ def rows(count, columns, seed=2):
 
 
 def adversarial(columns):
-    """Rows of zeros, of denormals, at the edge of what is told from zero, with one huge number among small."""
+    """Rows of zeros, of denormals, at the edge of what counts as zero, with one huge number among small."""
     usual = rows(8, columns)
     usual[0] = 0
     usual[1] *= 1e-40
@@ -111,10 +111,11 @@ def test_a_product_is_the_float64_one_of_the_rounded_rows(shape, bits):
     codes, scales = rounded(x)
     near = (codes * scales).reshape(len(x), -1)
     y = product(x).double().numpy()
-    # Each block adds two numbers, scale · Σ codes · codes and minimum · Σ codes; both are rounded four times on
-    # the way, and so is each of the two sums a block. The terms are no larger than these:
+    # Each block adds minimum · Σ codes and scale · Σ codes · codes, both times the group's scale: at most
+    # three roundings of their own, and two of the sum. Since |minimum| <= 1.01 max |w| and
+    # |scale · code| <= |w| + |minimum|, the terms are no larger together than:
     parts = np.abs(weight).reshape(shape[0], -1, 32).max(2), 32 * 127 * scales[..., 0]
-    terms = np.einsum("ob,rb->ro", 3 * parts[0], parts[1])  # |scale · code| + |minimum| <= 3 max |w|
+    terms = np.einsum("ob,rb->ro", 4 * parts[0], parts[1])
     bound = (2 * shape[1] / 32 + 4) * EPSILON * terms + 1e-43
     assert (np.abs(y - near @ weight.T) <= bound).all()
     # Against x itself: each number is at most half a step of its group away, or below 1e-35 all of itself.

@@ -1,4 +1,7 @@
-"""What can go wrong with a compiler, a cache and a processor. Compilers here are scripts; one real build serves all."""
+"""What can go wrong with a compiler, a cache and a processor.
+
+Compilers here are scripts, most of which copy one real build.
+"""
 
 import json
 import os
@@ -84,8 +87,8 @@ def test_a_compiler_that_is_not_there_is_none(monkeypatch, tmp_path):
         ("kill -9 $$", "exit -9"),
         ("printf 'error: \\377\\376' >&2; exit 1", "error: "),  # no UTF-8
         ("exit 0", "exit 0"),  # writes nothing
-        ("echo garbage > \"$out\"", "invalid ELF header|file too short"),
-        (": > \"$out\"", "file too short"),
+        ('echo garbage > "$out"', "invalid ELF header|file too short"),
+        (': > "$out"', "file too short"),
     ],
 )
 def test_a_broken_compiler_is_told_and_leaves_nothing(compiler, kernel, cache, script, said):
@@ -124,10 +127,8 @@ def test_a_compiler_that_computes_wrong_is_caught(compiler, kernel, tmp_path, ca
     assert text.count("sums[b] = scale * float(sum);") == 1
     (wrong / "blocks.cpp").write_text(text.replace("sums[b] = scale *", "sums[b] = -scale *"))
     used = json.loads(kernel.path.with_suffix(".json").read_text())["compiler"]
-    compiler(
-        f'{used} -std=c++20 -O1 -fPIC -shared -pthread {build._native()} "{wrong}"/*.cpp -o "$out"'
-    )
-    with pytest.raises(KernelUnavailable, match="for a product, expected .*; set CXX to another"):
+    compiler(f'{used} -std=c++20 -O1 -fPIC -shared -pthread {build._native()} "{wrong}"/*.cpp -o "$out"')
+    with pytest.raises(KernelUnavailable, match=r"for a product, expected .*; set CXX to another"):
         build.build()
     assert build.built() is None
     assert not build.available()

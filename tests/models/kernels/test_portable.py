@@ -1,4 +1,4 @@
-"""One source for every machine: each build of driver.cpp prints the same bits, and sanitizers find nothing."""
+"""One source for every machine: builds of driver.cpp print the same bits, and sanitizers find nothing."""
 
 import functools
 import platform

@@ -50,7 +50,8 @@ def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, ze
     library = build.library()
     if x.dtype != torch.float32 or columns % BLOCK or panels.nbytes != library.panels_size(about):
         raise ValueError(
-            f"panels_linear: got {list(x.shape)} in {x.dtype}, expected float32, and rows as long as the matrix's."
+            f"panels_linear: got {list(x.shape)} in {x.dtype}, expected float32, "
+            "and rows as long as the matrix's."
         )
     y = x.new_empty(rows, out)
     codes = torch.empty(rows, columns, dtype=torch.int8)
