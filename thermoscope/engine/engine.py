@@ -2,7 +2,6 @@
 
 import itertools
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,11 @@ import torch
 from jaxtyping import Float
 
 from thermoscope.engine.request import Request
+from thermoscope.engine.sampler import ALTERNATIVES
 from thermoscope.engine.scheduler import Scheduler
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest
-from thermoscope.laws import boltzmann
+from thermoscope.models.distribution import Summary, summarise
 from thermoscope.models.model import Model
 
 __all__ = ["Delta", "Engine", "Generation"]
@@ -115,26 +115,22 @@ class Engine:
         if not speaking:
             return []
         logits = self.model.decoder.logits(hidden[rows])
-        states: Iterable[boltzmann.State | None] = [None] * len(speaking)
-        if any(sequence.request.record for sequence in speaking):
-            states = map(boltzmann.State, *(each.numpy() for each in boltzmann.state(logits)))
-        # Not side by side in threads: PyTorch's own spin for a while after a product, and hold the cores.
+        temperatures = [sequence.sampler.temperature for sequence in speaking]
+        summaries = summarise(logits, temperatures, best=ALTERNATIVES)
         deltas = [
-            (sequence, self._speak(sequence, row, state))
-            for sequence, row, state in zip(speaking, logits.numpy(), states, strict=True)
+            (sequence, self._speak(sequence, row, summary))
+            for sequence, row, summary in zip(speaking, logits.numpy(), summaries, strict=True)
         ]
         for sequence, delta in deltas:
             if delta.finish_reason:
                 self._release(sequence)
         return deltas
 
-    def _speak(
-        self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], state: boltzmann.State | None
-    ) -> Delta:
+    def _speak(self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], summary: Summary) -> Delta:
         tokenizer = self.model.tokenizer
         position = len(sequence.trace.steps)
         recorder = tokenizer if sequence.request.record else None
-        token, record = sequence.sampler.draw(logits, position, recorder, state)
+        token, record = sequence.sampler.draw(logits, position, recorder, summary)
         return sequence.accept(token, record, tokenizer)
 
     def _release(self, sequence: Sequence) -> None:

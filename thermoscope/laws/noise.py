@@ -26,16 +26,24 @@ def gumbel(
     `seed`: any integer, taken modulo 2^64. `choice`: which of a request's answers. `position`: index of
     the token in the answer, from 0.
     """
-    return from_bits(bits(seed, choice, position, tokens))
+    return keyed(key(seed, choice, position), tokens)
 
 
-def bits(
-    seed: int, choice: int, position: int, tokens: Int[np.ndarray, "some"]
-) -> UInt64[np.ndarray, "some"]:
-    """64 hashed bits for each token id."""
-    key = 0
+def key(seed: int, choice: int, position: int) -> int:
+    """64 bits that seed, choice and position come to; with them and a token id the noise is known."""
+    hashed = 0
     for part in (seed, choice, position):
-        key = int(_mix(np.array([(key + part + _GOLDEN) & _MASK], dtype=np.uint64))[0])
+        hashed = int(_mix(np.array([(hashed + part + _GOLDEN) & _MASK], dtype=np.uint64))[0])
+    return hashed
+
+
+def keyed(key: int, tokens: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
+    """`gumbel` from its key."""
+    return from_bits(bits(key, tokens))
+
+
+def bits(key: int, tokens: Int[np.ndarray, "some"]) -> UInt64[np.ndarray, "some"]:
+    """64 hashed bits for each token id."""
     return _mix(tokens.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key))
 
 

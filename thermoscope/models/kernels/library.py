@@ -1,7 +1,7 @@
 """The native library as Python sees it: the structures of step.h and the functions of api.cpp."""
 
 import ctypes
-from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_double, c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,10 @@ class Library:
             c_int,
             c_void_p,
         )
+        self.summarise = function(
+            "summarise", c_void_p, c_int, c_int, c_void_p, c_int, c_void_p, c_void_p, c_int
+        )
+        self.draw = function("draw", c_void_p, c_int, c_double, c_double, c_uint64, c_int, result=c_int)
         self.unembed = function("unembed", matrix, c_void_p, c_float, c_void_p, c_int, c_void_p, c_int)
 
     def fault(self) -> str | None:
