@@ -17,6 +17,7 @@ from thermoscope.engine.runner import Runner
 from thermoscope.engine.sequence import Delta
 from thermoscope.engine.trace import FinishReason, Trace
 from thermoscope.errors import InvalidRequest
+from thermoscope.models.kernels import build as kernel
 from thermoscope.models.model import Model
 from thermoscope.models.tokenizer import Tokenizer
 
@@ -178,10 +179,15 @@ def load(
         )
 
     def build() -> Engine:
-        torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+        team = threads or psutil.cpu_count(logical=False) or 1
+        torch.set_num_threads(team)
         model = Model.load(
             name, precision=precision, slots=slots, context=context or LONGEST_CACHE, progress=progress
         )
+        if model.native:
+            # The step has threads of its own, and those of PyTorch would spin beside them on the same cores.
+            kernel.library().threads = team
+            torch.set_num_threads(1)
         longest = model.config.context
         if context is not None and context > longest:
             raise InvalidRequest(

@@ -138,15 +138,14 @@ class Sampler:
         if temperature == 0:
             drawn, mass, count = (shown == token).astype(np.float64), 1.0, 1
         else:
-
-            def weights(ids: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
-                some = logits[ids].astype(np.float64)
-                return boltzmann.weights(some, temperature, greatest=asked.greatest)
-
-            drawn, mass = weights(shown), asked.mass
+            z = logits[shown].astype(np.float64)
+            drawn, mass = boltzmann.weights(z, temperature, greatest=asked.greatest), asked.mass
             if kept is not None:
-                mass = float(weights(kept).sum())
-                drawn, removed = np.where(np.isin(shown, kept), drawn, 0.0), max(0.0, 1 - mass / asked.mass)
+                inside = logits[kept].astype(np.float64)
+                mass = float(boltzmann.weights(inside, temperature, greatest=asked.greatest).sum())
+                removed = max(0.0, 1 - mass / asked.mass)
+                # Kept are the best, and the last of them says where they end.
+                drawn = np.where((z > inside[-1]) | ((z == inside[-1]) & (shown <= kept[-1])), drawn, 0.0)
         with np.errstate(divide="ignore"):
             sampler_logprobs = np.log(drawn / mass)
         return Record(

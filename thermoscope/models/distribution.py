@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -57,8 +56,9 @@ def summarise(
 def draw(logits: Float[np.ndarray, "vocab"], greatest: float, temperature: float, key: int) -> int:
     """argmax z / T + g for T > 0, with the noise that `noise.key` names; ties go to the lower id."""
     if build.available():
-        token: int = build.library().draw(
-            logits.ctypes.data, len(logits), greatest, temperature, key, torch.get_num_threads()
+        library = build.library()
+        token: int = library.draw(
+            logits.ctypes.data, len(logits), greatest, temperature, key, library.threads
         )
         return token
     with np.errstate(over="ignore"):  # a tiny T sends differences to infinity
@@ -71,7 +71,8 @@ def _native(logits: Tensor, temperatures: Sequence[float], best: int) -> list[Su
     numbers = np.empty((rows, 4))
     ids = np.empty((rows, best), dtype=np.int32)
     asked = np.array(temperatures, dtype=np.float64)
-    build.library().summarise(
+    library = build.library()
+    library.summarise(
         logits.data_ptr(),
         rows,
         vocab,
@@ -79,7 +80,7 @@ def _native(logits: Tensor, temperatures: Sequence[float], best: int) -> list[Su
         best,
         numbers.ctypes.data,
         ids.ctypes.data,
-        torch.get_num_threads(),
+        library.threads,
     )
     return [
         Summary(log_z, entropy, greatest, mass, row)

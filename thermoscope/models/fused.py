@@ -96,7 +96,7 @@ class Fused:
             x.data_ptr(),
             len(x),
             logits.data_ptr(),
-            torch.get_num_threads(),
+            self._library.threads,
         )
         return logits
 
@@ -105,7 +105,7 @@ class Fused:
     ) -> None:
         keys, values = cache.keys, cache.values
         held = native.Cache(keys.data_ptr(), values.data_ptr(), keys.stride(0), keys.stride(1))
-        threads = torch.get_num_threads()
+        threads = self._library.threads
         self._library.forward(self._network, rows, held, x.data_ptr(), first, last, taps, threads, self.spent)
 
     def _watched(

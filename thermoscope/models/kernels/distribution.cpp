@@ -58,6 +58,18 @@ void insert(const float* logits, int best, int id, int32_t* ids, int& count) {
     ids[at] = id;
 }
 
+float greatest_of(const float* logits, int count) {
+    float most = logits[0];
+    int i = 0;
+    if (count >= LANES) {
+        Floats all = load(logits);
+        for (; i + LANES <= count; i += LANES) all = max(all, load(logits + i));
+        most = greatest(all);
+    }
+    for (; i < count; ++i) most = logits[i] > most ? logits[i] : most;
+    return most;
+}
+
 void look(const float* logits, int first, int last, double greatest, double temperature, float floor, int best,
           Part& part) {
     Doubles weight = spread(0.0), moment = spread(0.0), mass = spread(0.0);
@@ -80,8 +92,11 @@ void look(const float* logits, int first, int last, double greatest, double temp
     part.moment = total(moment) + alone[1];
     part.mass = temperature == 1 ? part.weight : total(mass) + alone[2];
     part.count = 0;
-    for (i = first; i < last; ++i)
-        if (logits[i] >= floor) insert(logits, best, i, part.ids, part.count);
+    for (i = first; i < last; i += LANES) {
+        if (i + LANES <= last && !reaches(load(logits + i), floor)) continue;
+        for (int j = i; j < std::min(i + LANES, last); ++j)
+            if (logits[j] >= floor) insert(logits, best, j, part.ids, part.count);
+    }
 }
 
 inline uint64_t mix(uint64_t x) {  // SplitMix64's output function
@@ -146,7 +161,7 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
             const float* row = logits + size_t(item / chunks) * vocab;
             const int first = item % chunks * CHUNK;
             tops[size_t(item / chunks) * (chunks + 2) + item % chunks] =
-                *std::max_element(row + first, row + std::min(vocab, first + CHUNK));
+                greatest_of(row + first, std::min(vocab - first, CHUNK));
         }
         team.meet();
         for (int r = me; r < rows; r += team.size()) {

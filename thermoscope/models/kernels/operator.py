@@ -50,8 +50,9 @@ def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, ze
     y = x.new_empty(rows, out)
     codes = torch.empty(rows, columns, dtype=torch.int8)
     numbers = x.new_empty(2, rows, columns // BLOCK)
-    build.library().multiply(
-        about, x.data_ptr(), rows, codes.data_ptr(), numbers.data_ptr(), y.data_ptr(), torch.get_num_threads()
+    library = build.library()
+    library.multiply(
+        about, x.data_ptr(), rows, codes.data_ptr(), numbers.data_ptr(), y.data_ptr(), library.threads
     )
     return y
 

@@ -42,6 +42,7 @@ inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 inline Floats size(Floats a) { return _mm512_abs_ps(a); }
 inline float greatest(Floats a) { return _mm512_reduce_max_ps(a); }
+inline bool reaches(Floats a, float least) { return _mm512_cmp_ps_mask(a, same(least), _CMP_GE_OQ) != 0; }
 inline bool finite(Floats a) {
     return _mm512_cmp_ps_mask(size(a), same(std::numeric_limits<float>::max()), _CMP_LE_OQ) == 0xffff;
 }
@@ -107,6 +108,11 @@ inline float greatest(Floats a) {
     float most = a.at[0];
     for (int i = 1; i < LANES; ++i) most = most > a.at[i] ? most : a.at[i];
     return most;
+}
+inline bool reaches(Floats a, float least) {  // whether some lane does
+    bool some = false;
+    for (float each : a.at) some |= each >= least;
+    return some;
 }
 inline bool finite(Floats a) {
     bool all = true;
