@@ -48,7 +48,9 @@ class Replay:
         records = [step.record for step in trace.steps]
         if not records or any(record is None for record in records):
             raise InvalidRequest("trace: got steps without records; generate it with records on.")
-        spoken = torch.tensor([record.logprob for record in records if record is not None])
+        spoken = torch.tensor(
+            [record.logprob for record in records if record is not None], dtype=torch.float64
+        )
         return float((self.logprobs[-len(records) :] - spoken).abs().max())
 
 

@@ -43,6 +43,7 @@ class Sampler:
         `summary`: that of the row, from a caller who computes it for many rows at once.
         """
         temperature = self._sampling.temperature
+        row = np.ascontiguousarray(row, dtype=np.float32)
         raw = summary or summarise(torch.from_numpy(row)[None], [temperature], best=ALTERNATIVES)[0]
         if not math.isfinite(raw.entropy):
             raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
-from thermoscope.catalogue.precision import Precision
+from thermoscope.catalogue.precision import NATIVE, Precision
 from thermoscope.models.checkpoint import Blocks, Checkpoint, shape_of
 from thermoscope.models.decoder import Decoder, Layer
 from thermoscope.models.fused import Fused
@@ -116,7 +116,7 @@ def default_precision(checkpoint: Checkpoint, *, native: bool) -> Precision:
 
 def rounded(checkpoint: Checkpoint, precision: Precision) -> bool:
     """Whether `int4` or `int8` rounds matrices of this file, rather than keep the blocks that they are in."""
-    if precision not in ("int4", "int8"):
+    if precision not in NATIVE:
         return False
     if not _keeps(checkpoint, precision):
         return True
@@ -129,18 +129,18 @@ class _Packer:
 
     def __init__(self, checkpoint: Checkpoint, precision: Precision, *, native: bool) -> None:
         self.checkpoint, self.precision, self.native = checkpoint, precision, native
-        self.keeps = precision in ("int4", "int8") and _keeps(checkpoint, precision)
+        self.keeps = precision in NATIVE and _keeps(checkpoint, precision)
 
     def head(self, part: str) -> Product | None:
         """The output projection in 8-bit blocks, where the own kernel multiplies with them."""
-        if self.precision not in ("int4", "int8") or not self._in_panels(part):
+        if self.precision not in NATIVE or not self._in_panels(part):
             return None
         return Panels.pack([self._blocks(part, 8)])
 
     def product(self, parts: list[str]) -> Product:
         """Neighbours as one; where a kernel cannot take them, at the next wider precision."""
         precision = self.precision
-        if precision in ("int4", "int8") and self._in_panels(parts[0]):
+        if precision in NATIVE and self._in_panels(parts[0]):
             return Panels.pack([self._blocks(part, 4 if precision == "int4" else 8) for part in parts])
         if precision == "int4":
             if Panels.takes(self._columns(parts[0])):

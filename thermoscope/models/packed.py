@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig, RopeScaling
-from thermoscope.catalogue.precision import Precision
+from thermoscope.catalogue.precision import NATIVE, Precision
 from thermoscope.errors import BadModelFile
 from thermoscope.models.checkpoint import identity
 from thermoscope.models.tokenizer import Tokenizer
@@ -42,6 +42,7 @@ def folder_for(cache: Path, source: Path, precision: Precision | None, *, native
     Another PyTorch or instruction set lays 4-bit weights out otherwise, so both are in the name.
     """
     capability = torch.backends.cpu.get_cpu_capability()
+    native = native and precision in (None, *NATIVE)
     facts = (FORMAT, identity(source), precision, native, torch.__version__, capability)
     return cache / "packed" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
