@@ -38,6 +38,7 @@ class Engine:
         self.cache = model.cache(slots=slots, context=context)
         self.scheduler = Scheduler(slots)
         self._arrivals = itertools.count()
+        self._next: tuple[Model, int] | None = None  # to be adopted, and its threads
 
     @property
     def busy(self) -> bool:
@@ -94,9 +95,15 @@ class Engine:
         for sequence in generation.sequences:
             self._release(sequence)
 
+    def adopt(self, model: Model, *, threads: int) -> None:
+        """Go on with the same model in another packing, as soon as no answer is under way."""
+        self._next = (model, threads)
+        self._exchange()
+
     @torch.inference_mode()
     def step(self) -> list[tuple[Sequence, Delta]]:
         """One forward pass: a token for every answer that is decoding, a chunk of a prompt for another."""
+        self._exchange()
         batch = self.scheduler.next()
         spans = [sequence.span(at_most) for sequence, at_most in batch]
         tokens = [
@@ -137,3 +144,9 @@ class Engine:
         if sequence.slot is not None:
             self.cache.truncate(sequence.slot, 0)
         self.scheduler.remove(sequence)
+
+    def _exchange(self) -> None:
+        if self._next is not None and not any(self.scheduler.running):
+            (self.model, threads), self._next = self._next, None
+            self.model.run_on(threads)
+            self.cache = self.model.cache(slots=self.cache.slots, context=self.context)

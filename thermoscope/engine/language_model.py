@@ -11,13 +11,13 @@ import psutil
 import torch
 
 from thermoscope.catalogue.config import ModelConfig
+from thermoscope.engine import upgrade
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.runner import Runner
 from thermoscope.engine.sequence import Delta
 from thermoscope.engine.trace import FinishReason, Trace
 from thermoscope.errors import InvalidRequest
-from thermoscope.models.kernels import build as kernel
 from thermoscope.models.model import Model
 from thermoscope.models.tokenizer import Tokenizer
 
@@ -64,8 +64,12 @@ class LanguageModel:
 
     def __init__(self, build: Callable[[], Engine]) -> None:
         self.runner = Runner(build)
-        self.model = self.runner.engine.model
         self.context = self.runner.engine.context
+
+    @property
+    def model(self) -> Model:
+        """What runs; another packing of it may take over while nothing is under way."""
+        return self.runner.engine.model
 
     @property
     def name(self) -> str:
@@ -178,16 +182,14 @@ def load(
             param="threads",
         )
 
+    team = threads or psutil.cpu_count(logical=False) or 1
+
     def build() -> Engine:
-        team = threads or psutil.cpu_count(logical=False) or 1
         torch.set_num_threads(team)
         model = Model.load(
             name, precision=precision, slots=slots, context=context or LONGEST_CACHE, progress=progress
         )
-        if model.native:
-            # The step has threads of its own, and those of PyTorch would spin beside them on the same cores.
-            kernel.library().threads = team
-            torch.set_num_threads(1)
+        model.run_on(team)
         longest = model.config.context
         if context is not None and context > longest:
             raise InvalidRequest(
@@ -196,7 +198,9 @@ def load(
             )
         return Engine(model, slots=slots, context=context or min(longest, LONGEST_CACHE))
 
-    return LanguageModel(build)
+    loaded = LanguageModel(build)
+    upgrade.start(loaded.runner, name, threads=team)
+    return loaded
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:

@@ -1,23 +1,28 @@
 """A name or a path -> a model that is ready to run."""
 
 import contextlib
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.catalogue.precision import PRECISIONS, Precision
-from thermoscope.errors import BadModelFile, InvalidRequest
-from thermoscope.models import pack, packed, store
+from thermoscope.errors import BadModelFile, InvalidRequest, OutOfMemory
+from thermoscope.models import pack, packed, store, yardstick
 from thermoscope.models.cache import KVCache
-from thermoscope.models.checkpoint import open_checkpoint
+from thermoscope.models.checkpoint import Checkpoint, open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import Fused
 from thermoscope.models.kernels import build as kernel
 from thermoscope.models.tokenizer import Tokenizer
 from thermoscope.planning import memory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Model:
     config: ModelConfig
     tokenizer: Tokenizer
     decoder: Decoder | Fused
+    rounding: float | None = None  # mean KL to the file's own weights, nats a token, where they were rounded
 
     @property
     def native(self) -> bool:
@@ -38,6 +44,13 @@ class Model:
     def cache(self, *, slots: int, context: int) -> KVCache:
         """An empty cache of the kind that the decoder reads and writes."""
         return KVCache(self.config, slots=slots, context=context, dtype=self.decoder.cache_type)
+
+    def run_on(self, threads: int) -> None:
+        """Use so many threads, from the thread that calls: its own, or PyTorch's."""
+        if self.native:
+            kernel.library().threads = threads
+            threads = 1  # PyTorch's would spin beside the kernel's on the same cores
+        torch.set_num_threads(threads)
 
     @classmethod
     def load(
@@ -67,8 +80,13 @@ class Model:
             kernel.library()
         source = store.locate(name, progress=progress)
         ready = _packed(source, precision, kernel.available() if native is None else native, slots, context)
+        if ready.rounding is not None:
+            log.warning(
+                "%s: weights rounded to %s, mean KL to the file's own %.2g nats a token (%d tokens of text).",
+                ready.name, ready.precision, ready.rounding, yardstick.TOKENS,
+            )  # fmt: skip
         decoder = pack.build(ready.config, ready.tensors)
-        return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder)
+        return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder, ready.rounding)
 
 
 def _packed(
@@ -88,13 +106,27 @@ def _packed(
     chosen = precision or pack.default_precision(checkpoint, native=native)
     _check_memory(checkpoint.config, chosen, slots, context)
     tensors = dict(pack.pack(checkpoint, chosen, native=native))
-    ready = packed.Packed(checkpoint.name, chosen, checkpoint.config, checkpoint.tokenizer, tensors)
+    rounding = _rounding(checkpoint, tensors) if pack.rounded(checkpoint, chosen) else None
+    ready = packed.Packed(checkpoint.name, chosen, checkpoint.config, checkpoint.tokenizer, tensors, rounding)
     size = sum(tensor.nbytes for tensor in tensors.values())
     with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time, no more
         folder.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder.parent).free > 2 * size:
             packed.save(folder, ready)
     return ready
+
+
+def _rounding(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> float | None:
+    """What rounding costs, where there is memory for both forms at once."""
+    try:
+        _check_memory(checkpoint.config, "fp32", 1, yardstick.TOKENS)
+    except OutOfMemory as error:
+        log.warning("%s: weights rounded; by how much is not measured: %s", checkpoint.name, error)
+        return None
+    exact, rounded = (
+        pack.build(checkpoint.config, each) for each in (dict(pack.pack(checkpoint, "fp32")), tensors)
+    )
+    return yardstick.divergence(exact, rounded, checkpoint.tokenizer)
 
 
 def _check_memory(config: ModelConfig, precision: Precision, slots: int, context: int | None) -> None:

@@ -34,6 +34,7 @@ class Packed(NamedTuple):
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: dict[str, Tensor]
+    rounding: float | None = None  # mean KL to the file's own weights, nats a token, where they were rounded
 
 
 def folder_for(cache: Path, source: Path, precision: Precision | None, *, native: bool) -> Path:
@@ -57,7 +58,12 @@ def save(folder: Path, packed: Packed) -> None:
             part.mkdir()
             save_file(packed.tensors, part / "weights.safetensors")
             packed.tokenizer.save(part)
-            about = {"name": packed.name, "precision": packed.precision, "config": asdict(packed.config)}
+            about = {
+                "name": packed.name,
+                "precision": packed.precision,
+                "config": asdict(packed.config),
+                "rounding": packed.rounding,
+            }
             (part / "model.json").write_text(json.dumps(about))
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
@@ -80,6 +86,8 @@ def load(folder: Path) -> Packed:
         config = ModelConfig(**fields)
         with safe_open(folder / "weights.safetensors", framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Packed(about["name"], about["precision"], config, Tokenizer.load(folder), tensors)
+        return Packed(
+            about["name"], about["precision"], config, Tokenizer.load(folder), tensors, about["rounding"]
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadModelFile(f"{folder}: got {error}, expected a packed model; delete the folder.") from error
