@@ -1,4 +1,4 @@
-"""How far rounded weights move a model: KL to the file's own weights, on a short text that ships with the program."""
+"""How far rounded weights move a model: KL to the file's own, on a short text that ships with the program."""
 
 from importlib.resources import files
 
