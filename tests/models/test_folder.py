@@ -22,8 +22,9 @@ from transformers import (
 
 from tests.models.tiny import MERGES, SPECIALS, TEMPLATE, TOKENS
 from thermoscope.errors import BadModelFile, ThermoscopeError, UnsupportedModel
-from thermoscope.models.checkpoint import open_checkpoint, parts_of
+from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.folder import FolderCheckpoint
+from thermoscope.models.parts import parts_of
 
 SHAPE: dict[str, Any] = {
     "vocab_size": len(TOKENS) + 9,
@@ -87,7 +88,7 @@ def test_every_weight_of_the_network_is_there(made: Any, kind: str) -> None:
     path, state = made[kind]
     checkpoint = open_checkpoint(path)
     parts = list(parts_of(checkpoint.config))
-    found = {checkpoint._places[part][1]: checkpoint.read(part) for part in parts}  # type: ignore[attr-defined]
+    found = {checkpoint._places[part].tensor: checkpoint.read(part) for part in parts}  # type: ignore[attr-defined]
     if kind == "qwen2":
         assert not checkpoint.has("head")
         state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}

@@ -6,6 +6,7 @@ are named by what they are, so that `models.packed` can keep them on disk and an
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,33 +16,36 @@ from thermoscope.catalogue.precision import Precision
 from thermoscope.errors import UnsupportedModel
 from thermoscope.models.checkpoint import Checkpoint
 from thermoscope.models.decoder import Decoder, Layer
+from thermoscope.models.mlp import Experts
 from thermoscope.models.product import KINDS, Dense, Half, Int4, Int8, Product
 
 PRODUCTS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
-NORMS = ("attention_norm", "mlp_norm", "q_norm", "k_norm")
+MLP = ("gate_up", "down")
+VECTORS = [f"{norm}{bias}" for norm in ("attention_norm", "mlp_norm") for bias in ("", "_bias")]
+VECTORS += ["attention_post_norm", "mlp_post_norm", "q_norm", "k_norm"]
 
 
 def pack(checkpoint: Checkpoint, precision: Precision) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the decoder at a precision, named for `build`: `layers.0.qkv:Int4.packed`."""
-    exact = precision == "fp32"
-    yield "embedding", checkpoint.read("embedding").to(torch.float32 if exact else torch.float16)
-    if not checkpoint.config.tied:
-        yield "head", checkpoint.read("head").to(torch.float32 if exact else torch.float16)
-    yield "final_norm", checkpoint.read("final_norm").float()
-    if checkpoint.has("rope_factors"):
-        yield "rope_factors", checkpoint.read("rope_factors").float()
-    for index in range(checkpoint.config.layers):
+    config, exact = checkpoint.config, precision == "fp32"
+    for table in ("embedding", "positions", "head"):
+        if checkpoint.has(table):
+            yield table, checkpoint.read(table).to(torch.float32 if exact else torch.float16)
+    for vector in ("final_norm", "final_norm_bias", "rope_factors"):
+        if checkpoint.has(vector):
+            yield vector, checkpoint.read(vector).float()
+    for index in range(config.layers):
         here = f"layers.{index}."
-        for norm in NORMS:
-            if checkpoint.has(here + norm):
-                yield here + norm, checkpoint.read(here + norm).float()
-        for name, parts in PRODUCTS.items():
-            product = _product(checkpoint, [here + part for part in parts], precision)
-            for key, tensor in product.state().items():
-                yield f"{here}{name}:{type(product).__name__}.{key}", tensor
-            biases = [here + part + "_bias" for part in parts if checkpoint.has(here + part + "_bias")]
-            if biases:
-                yield f"{here}{name}_bias", torch.cat([checkpoint.read(bias) for bias in biases]).float()
+        for vector in VECTORS:
+            if checkpoint.has(here + vector):
+                yield here + vector, checkpoint.read(here + vector).float()
+        if checkpoint.has(here + "router"):
+            yield f"{here}router:Dense.weight", checkpoint.read(here + "router").float()
+        for name in PRODUCTS:
+            yield from _packed(checkpoint, here, name, precision)
+        for expert in range(config.experts):
+            for name in MLP:
+                yield from _packed(checkpoint, f"{here}experts.{expert}.", name, precision)
 
 
 def build(config: ModelConfig, tensors: dict[str, Tensor]) -> Decoder:
@@ -62,21 +66,22 @@ def build(config: ModelConfig, tensors: dict[str, Tensor]) -> Decoder:
     layers: list[dict[str, Tensor | Product]] = [{} for _ in range(config.layers)]
     for name, state in products.items():
         place, _, kind = name.partition(":")
-        _, index, key = place.split(".")
+        _, index, key = place.split(".", 2)
         layers[int(index)][key] = KINDS[kind](**state)
     for name in [name for name in plain if name.startswith("layers.")]:
         _, index, key = name.split(".")
         layers[int(index)][key] = plain.pop(name)
     output = plain.pop("head", plain["embedding"])
     head = Half(output) if output.dtype == torch.float16 and Half.available() else Dense(output.float())
-    return Decoder(
-        config,
-        embedding=plain["embedding"],
-        layers=[Layer(**layer) for layer in layers],  # type: ignore[arg-type]
-        final_norm=plain["final_norm"],
-        head=head,
-        rope_factors=plain.get("rope_factors"),
-    )
+    return Decoder(config, layers=[_layer(config, layer) for layer in layers], head=head, **plain)
+
+
+def _layer(config: ModelConfig, found: dict[str, Any]) -> Layer:
+    """A layer from what stands behind its number; the parts of its experts are gathered."""
+    if "router" not in found:
+        return Layer(**found)
+    mlps = {name: tuple(found.pop(f"experts.{e}.{name}") for e in range(config.experts)) for name in MLP}
+    return Layer(experts=Experts(router=found.pop("router"), **mlps), **found)
 
 
 def default_precision(checkpoint: Checkpoint) -> Precision:
@@ -85,6 +90,21 @@ def default_precision(checkpoint: Checkpoint) -> Precision:
     Files of 4-bit blocks run as they are. Others keep 16 bits: their 4-bit form would be another model.
     """
     return "int4" if _is_int4(checkpoint) else "fp16" if Half.available() else "bf16"
+
+
+def _packed(
+    checkpoint: Checkpoint, here: str, name: str, precision: Precision
+) -> Iterator[tuple[str, Tensor]]:
+    """A product's tensors and its bias, of those parts that the layer has."""
+    parts = [here + part for part in PRODUCTS[name] if checkpoint.has(here + part)]
+    if not parts:
+        return
+    product = _product(checkpoint, parts, precision)
+    for key, tensor in product.state().items():
+        yield f"{here}{name}:{type(product).__name__}.{key}", tensor
+    biases = [f"{part}_bias" for part in parts if checkpoint.has(f"{part}_bias")]
+    if biases:
+        yield f"{here}{name}_bias", torch.cat([checkpoint.read(bias) for bias in biases]).float()
 
 
 def _product(checkpoint: Checkpoint, parts: list[str], precision: Precision) -> Product:
@@ -117,5 +137,6 @@ def _product(checkpoint: Checkpoint, parts: list[str], precision: Precision) -> 
 
 def _is_int4(checkpoint: Checkpoint) -> bool:
     """Whether most of the file is 4-bit blocks; llama.cpp's mixes keep a few matrices wider."""
-    blocks = checkpoint.blocks("layers.0.gate")
+    part = next(part for part in ("layers.0.up", "layers.0.experts.0.up") if checkpoint.has(part))
+    blocks = checkpoint.blocks(part)
     return blocks is not None and Int4.takes(blocks.codes)
