@@ -52,8 +52,7 @@ CONFIGS = {
         num_experts=6,
         num_experts_per_tok=2,
         moe_intermediate_size=40,
-        mlp_only_layers=[1],
-        **more,
+        **{"mlp_only_layers": [1]} | more,
     ),
     "qwen3-moe-normed": lambda **more: transformers.Qwen3MoeConfig(
         **SHAPE,
@@ -95,14 +94,13 @@ CONFIGS = {
     "gemma3": lambda **more: transformers.Gemma3TextConfig(
         **SHAPE,
         head_dim=32,
-        query_pre_attn_scalar=48,
         sliding_window=16,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         rope_parameters={
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
-        **more,
+        **{"query_pre_attn_scalar": 48} | more,
     ),
 }
 
