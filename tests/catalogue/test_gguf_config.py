@@ -90,6 +90,46 @@ def test_a_gguf_headers_head_width_window_and_scaling_are_taken():
     assert none.rope_scaling is None
 
 
+def of(arch, **more):
+    """The same header of another architecture."""
+    fields = {key.replace("llama.", f"{arch}."): value for key, value in GGUF.items()}
+    return fields | {"general.architecture": arch} | {f"{arch}.{key}": value for key, value in more.items()}
+
+
+def test_gemmas_windows_bases_and_scales():
+    config = read_gguf(of("gemma3", **{"attention.sliding_window": 512, "block_count": 12}), TENSORS)
+    assert config.windowed == ((True,) * 5 + (False,)) * 2
+    assert (config.window, config.window_rope_theta, config.rope_theta) == (512, 1e4, 1e5)
+    assert (config.embedding_scale, config.attention_scale) == (8.0, 1 / 4)
+    named = {"attention.sliding_window": 512, "attention.sliding_window_pattern": [False, True]}
+    assert read_gguf(of("gemma3", **named), TENSORS).windowed == (False, True)
+
+
+def test_the_one_gemma_whose_scores_are_scaled_by_its_width():
+    config = read_gguf(of("gemma3", **{"block_count": 62, "attention.key_length": 4}), TENSORS)
+    assert config.attention_scale == 1 / 4  # 64 / 4 heads are 16 wide
+
+
+def test_experts_make_a_llama_a_mixtral():
+    config = read_gguf(of("llama", expert_count=8, expert_used_count=2), TENSORS)
+    assert (config.family, config.experts, config.experts_per_token, config.expert_ffn) == (
+        "mixtral",
+        8,
+        2,
+        96,
+    )
+    assert config.experts_normed
+    assert config.sparse == (True, True)
+    with pytest.raises(BadModelFile, match="got no 'expert_used_count'"):
+        read_gguf(of("llama", expert_count=8), TENSORS)
+
+
+def test_norms_of_all_heads_at_once_are_told_by_their_length():
+    one, whole = ({"blk.0.attn_q_norm.weight": (width,)} for width in (16, 64))
+    assert not read_gguf(of("qwen3"), TENSORS | one).qk_norm_whole
+    assert read_gguf(of("olmo2"), TENSORS | whole).qk_norm_whole
+
+
 @pytest.mark.parametrize(
     "field",
     [

@@ -146,6 +146,176 @@ def test_biases_are_where_the_family_or_the_config_puts_them():
     assert (every.qkv_bias, every.output_bias, every.mlp_bias) == (True, True, True)
 
 
+# config.json of released models, as their makers wrote them, and the parameters that their cards name
+GEMMA3_1B = {
+    "model_type": "gemma3_text",
+    "attention_bias": False,
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 1152,
+    "intermediate_size": 6912,
+    "max_position_embeddings": 32768,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 26,
+    "num_key_value_heads": 1,
+    "query_pre_attn_scalar": 256,
+    "rms_norm_eps": 1e-06,
+    "rope_local_base_freq": 10000,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "vocab_size": 262144,
+}
+PHI3_MINI = {
+    "model_type": "phi3",
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "original_max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {"type": "su", "short_factor": [1.05] * 48, "long_factor": [2.0] * 48},
+    "rope_theta": 10000.0,
+    "sliding_window": 262144,
+    "tie_word_embeddings": False,
+    "vocab_size": 32064,
+}
+GPT2 = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-05,
+    "n_ctx": 1024,
+    "n_embd": 768,
+    "n_head": 12,
+    "n_layer": 12,
+    "n_positions": 1024,
+    "vocab_size": 50257,
+}
+MIXTRAL = {
+    "model_type": "mixtral",
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 32768,
+    "num_attention_heads": 32,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "num_local_experts": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 1000000.0,
+    "sliding_window": None,
+    "vocab_size": 32000,
+}
+QWEN3_30B = {
+    "model_type": "qwen3_moe",
+    "decoder_sparse_step": 1,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "max_position_embeddings": 40960,
+    "max_window_layers": 48,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
+    "num_attention_heads": 32,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "num_hidden_layers": 48,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+}
+OLMO2_7B = {
+    "model_type": "olmo2",
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 4096,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 500000,
+    "tie_word_embeddings": False,
+    "vocab_size": 100352,
+}
+
+
+@pytest.mark.parametrize(
+    ("released", "parameters"),
+    [
+        (GEMMA3_1B, 999_885_952),
+        (PHI3_MINI, 3_821_079_552),
+        (GPT2, 124_439_808),
+        (MIXTRAL, 46_702_792_704),
+        (QWEN3_30B, 30_532_122_624),
+        (OLMO2_7B, 7_298_617_344),
+    ],
+    ids=["gemma-3-1b", "phi-3-mini", "gpt2", "mixtral-8x7b", "qwen3-30b-a3b", "olmo-2-7b"],
+)
+def test_released_models_have_as_many_parameters_as_their_cards_say(released, parameters):
+    assert read_hf(released).parameters == parameters
+
+
+def test_gemmas_older_words_mean_the_same():
+    config = read_hf(GEMMA3_1B)
+    assert config.windowed == tuple(i % 6 != 5 for i in range(26))
+    assert (config.rope_theta, config.window_rope_theta, config.window) == (1e6, 1e4, 512)
+    assert config.attention_scale == 1 / 16
+    assert config.embedding_scale == pytest.approx(1152**0.5)
+    assert config.tied
+
+
+def test_longrope_keeps_to_the_context_where_its_short_factors_hold():
+    config = read_hf(PHI3_MINI)
+    assert config.context == 4096
+    assert config.rope_scaling.factors == (1.05,) * 48
+    assert config.rope_scaling.magnitude == pytest.approx((1 + 5 / 12) ** 0.5)  # log 32 / log 4096
+    assert read_hf(changed(PHI3_MINI, rope_scaling=None)).context == 131072
+
+
+@pytest.mark.parametrize(
+    ("released", "fields", "message"),
+    [
+        (GEMMA3_1B, {"final_logit_softcapping": 30.0}, "final_logit_softcapping: got 30.0, expected none"),
+        (GEMMA3_1B, {"use_bidirectional_attention": True}, "use_bidirectional_attention: got True"),
+        (GEMMA3_1B, {"rope_scaling": {"rope_type": "yarn"}}, "rope: got scaling 'yarn'"),
+        (
+            GEMMA3_1B,
+            {"rope_parameters": {"sliding_attention": {"rope_type": "linear"}}},
+            "rope of windowed layers: got scaling 'linear', expected 'default'",
+        ),
+        (PHI3_MINI, {"rope_scaling": {"type": "yarn"}}, "'yarn', expected 'default' or 'longrope'"),
+        (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx: got True"),
+        (GPT2, {"activation_function": "relu"}, "activation_function: got 'relu', expected one of silu"),
+    ],
+)
+def test_what_the_decoder_has_not_is_refused_by_name(released, fields, message):
+    with pytest.raises(UnsupportedModel, match=message):
+        read_hf(released | fields)
+
+
+def test_a_mixture_that_cannot_be_is_refused():
+    with pytest.raises(BadModelFile, match="got 9 experts a token, expected at most 8"):
+        read_hf(MIXTRAL | {"num_experts_per_tok": 9})
+    with pytest.raises(BadModelFile, match="got no 'num_experts_per_tok'"):
+        read_hf(changed(MIXTRAL, num_experts_per_tok=None))
+
+
 NEEDED = (
     "hidden_size",
     "intermediate_size",
