@@ -13,7 +13,7 @@ no probe nothing is computed for it. The names are listed at `Decoder.forward`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,13 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
-from thermoscope.models.cache import KVCache, Places, Span
-from thermoscope.models.groups import Group, groups_of
+from thermoscope.models.attention import Probe, Rows, attend, rows_of
+from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.mlp import Experts, affine, mixture, mlp
 from thermoscope.models.product import Product
 from thermoscope.models.rotary import Rotary, Rotation, rotary_frequencies
-
-Probe = Callable[[str, int, Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +58,11 @@ class Layer:
 
 
 class Plan(NamedTuple):
-    """What all layers of one forward call share: where rows go, what they see, how they rotate."""
+    """What all layers of one forward call share: where rows stand, and how they rotate."""
 
-    positions: Int[Tensor, "rows"]
-    places: Places
+    rows: Rows
     rotation: Rotation | None
     window_rotation: Rotation | None
-    groups: list[Group]
 
 
 class Decoder:
@@ -121,7 +117,7 @@ class Decoder:
         plan = self._plan(spans, cache)
         x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
         if self.positions is not None:
-            x = x + F.embedding(plan.positions, self.positions).float()
+            x = x + F.embedding(plan.rows.positions, self.positions).float()
         for index, layer in enumerate(self.layers):
             if probe:
                 probe("residual", index, x)
@@ -158,36 +154,10 @@ class Decoder:
         if rotation is not None:
             rotated = rotation(rotated)
         queries, keys = rotated[:, : config.heads], rotated[:, config.heads :]
-        if probe:
-            probe("q", index, queries)
-            probe("k", index, keys)
-            probe("v", index, values)
-        cache.write(index, plan.places, keys, values)
-        parts = [self._read(index, queries, group, windowed, cache, probe) for group in plan.groups]
-        return affine(layer.output, parts[0] if len(parts) == 1 else torch.cat(parts), layer.output_bias)
-
-    def _read(
-        self, index: int, queries: Tensor, group: Group, windowed: bool, cache: KVCache, probe: Probe | None
-    ) -> Float[Tensor, "rows heads*dim"]:
-        """softmax(scale · q Kᵀ + mask) V, as two batched products over slots and key-value heads."""
-        config = self.config
-        slots, kv = group.slots.stop - group.slots.start, config.kv_heads
-        heads = slice(group.slots.start * kv, group.slots.stop * kv)
-        keys = cache.keys[index, heads, : group.length]
-        values = cache.values[index, heads, : group.length]
-        q = queries[group.rows].view(slots, group.count, kv, -1, config.head_dim)
-        q = q.permute(0, 2, 3, 1, 4).reshape(slots * kv, -1, config.head_dim)
-        scores = torch.baddbmm(q.new_empty(1), q, keys.mT, beta=0, alpha=self._scale)
-        scores = scores.view(slots, kv, -1, group.count, group.length)
-        mask = group.window_mask if windowed else group.mask
-        if mask is not None:
-            scores += mask
-        weights = torch.softmax(scores, dim=-1)
-        if probe:
-            probe("attention", index, weights)
-        mixed = torch.bmm(weights.view(slots * kv, -1, group.length), values)
-        mixed = mixed.view(slots, kv, -1, group.count, config.head_dim).permute(0, 3, 1, 2, 4)
-        return mixed.reshape(slots * group.count, -1)
+        attended = attend(
+            index, queries, keys, values, plan.rows, cache, probe, scale=self._scale, windowed=windowed
+        )
+        return affine(layer.output, attended, layer.output_bias)
 
     def _mlp(self, layer: Layer, x: Tensor) -> Float[Tensor, "rows hidden"]:
         seen = self._norm(x, layer.mlp_norm, layer.mlp_norm_bias)
@@ -209,18 +179,9 @@ class Decoder:
         return self._norm(x.reshape(len(x), -1, len(weight)), weight).view(x.shape)
 
     def _plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
-        for span in spans:
-            if span.count < 1 or span.start + span.count > cache.context:
-                raise ValueError(
-                    f"slot {span.slot}: got positions {span.start} to {span.start + span.count - 1}, "
-                    f"expected them within the cache's {cache.context}."
-                )
-        counts = torch.tensor([span.count for span in spans])
-        slots = torch.tensor([span.slot for span in spans]).repeat_interleave(counts)
-        positions = torch.cat([torch.arange(span.start, span.start + span.count) for span in spans])
-        rotation = None if self.config.learned_positions else self._rotary.at(positions)
+        rows = rows_of(spans, cache, self.config.window)
+        rotation = None if self.config.learned_positions else self._rotary.at(rows.positions)
         window_rotation = rotation
         if self.config.window_rope_theta is not None:
-            window_rotation = self._window_rotary.at(positions)
-        places = cache.places(slots, positions)
-        return Plan(positions, places, rotation, window_rotation, groups_of(spans, self.config.window))
+            window_rotation = self._window_rotary.at(rows.positions)
+        return Plan(rows, rotation, window_rotation)
