@@ -103,11 +103,27 @@ CONFIGS = {
         **{"query_pre_attn_scalar": 48} | more,
     ),
 }
+FOREIGN = {  # families that the decoder does not know
+    "stablelm": lambda **more: transformers.StableLmConfig(**SHAPE, **more),
+    "gpt-neox": lambda **more: transformers.GPTNeoXConfig(
+        **{key: value for key, value in SHAPE.items() if key != "num_key_value_heads"}, **more
+    ),
+    "starcoder2": lambda **more: transformers.Starcoder2Config(**SHAPE, sliding_window=16, **more),
+    "cohere2": lambda **more: transformers.Cohere2Config(
+        **SHAPE, sliding_window=16, sliding_window_pattern=2, logit_scale=2.0, pad_token_id=None, **more
+    ),
+    "gemma2": lambda **more: transformers.Gemma2Config(
+        **SHAPE, head_dim=24, sliding_window=16, pad_token_id=None, **more
+    ),
+    "qwen2-moe": lambda **more: transformers.Qwen2MoeConfig(
+        **SHAPE, num_experts=4, moe_intermediate_size=32, shared_expert_intermediate_size=32, **more
+    ),
+}
 
 
 def reference(kind: str, **more) -> transformers.PreTrainedModel:
     """A model of a family with random weights, large enough that a wrong sign or order shows."""
-    config = CONFIGS[kind](**more)
+    config = (CONFIGS | FOREIGN)[kind](**more)
     config._attn_implementation = "eager"
     torch.manual_seed(20261124)
     network = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

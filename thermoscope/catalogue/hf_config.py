@@ -29,7 +29,10 @@ def read_hf(config: Fields) -> ModelConfig:
     """
     name = config.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
-        raise UnsupportedModel(f"architecture: got {name!r}, expected one of {', '.join(FAMILIES)}.")
+        raise UnsupportedModel(
+            f"architecture: got {name!r}, expected one of {', '.join(FAMILIES)}; "
+            "others may run through transformers (`pip install 'thermoscope[any]'`)."
+        )
     family = FAMILIES[name]
     if family == "gpt2":
         return _gpt2(config)

@@ -71,7 +71,10 @@ class Decoder:
     - `embedding`: [vocab, hidden], in any float type. `head`: hidden -> vocab.
     - `positions`: [context, hidden], added to the embedding where positions are learned.
     - `rope_factors`: [dim / 2], divides the rotary frequencies (a GGUF file's form of llama3 and longrope).
+    - `shows`: what its probes see.
     """
+
+    shows = ("residual", "q", "k", "v", "attention", "attention_out", "mlp_out")
 
     def __init__(
         self,

@@ -28,18 +28,14 @@ class FolderCheckpoint:
     def __init__(self, path: Path) -> None:
         self.name, self.identity = name_of(path), identity(path)
         config = read_json(path / "config.json")
-        if config.get("quantization_config"):
-            raise UnsupportedModel(
-                f"{path.name}: got weights quantised for another engine (quantization_config), expected "
-                "plain F32, F16 or BF16; take the unquantised model or a GGUF of it."
-            )
+        refuse_quantised(path, config)
         with reading(f"{path.name}/config.json"):
             self.config = read_hf(config)
         # Gemma saves the distance of a norm's weights from 1
         self._norms_from_one = self.config.family == "gemma3"
         names = folder_names(self.config)
         self._tensors: dict[str, tuple[Any, str, Path]] = {}  # name -> open file, name in it, path
-        for file in _weight_files(path):
+        for file in weight_files(path):
             handle = _opened(file)
             for full in handle.keys():  # noqa: SIM118  (a safetensors file is no mapping)
                 name = full.removeprefix(PREFIX)
@@ -83,7 +79,20 @@ class FolderCheckpoint:
         return shape[::-1] if full.endswith(TRANSPOSED) else shape
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def refuse_quantised(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse weights that only another engine's kernels can read."""
+    if config.get("quantization_config"):
+        raise UnsupportedModel(
+            f"{folder.name}: got weights quantised for another engine (quantization_config), expected "
+            "plain F32, F16 or BF16; take the unquantised model or a GGUF of it."
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """A folder's safetensors files, single or sharded; pickles are never loaded.
+
+    **Errors:** `UnsupportedModel` where there are only pickles; `BadModelFile` where none or too many.
+    """
     if (folder / INDEX_FILE).exists():
         return _shards(folder, read_json(folder / INDEX_FILE))
     files = sorted(folder.glob("*.safetensors"))

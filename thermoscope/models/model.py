@@ -10,8 +10,9 @@ from safetensors import SafetensorError
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.catalogue.precision import PRECISIONS, Precision
 from thermoscope.errors import BadModelFile, InvalidRequest
-from thermoscope.models import pack, packed, store
-from thermoscope.models.checkpoint import open_checkpoint
+from thermoscope.models import foreign, pack, packed, store
+from thermoscope.models.adapter import Adapter
+from thermoscope.models.checkpoint import name_of, open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.tokenizer import Tokenizer
 from thermoscope.planning import memory
@@ -25,7 +26,7 @@ class Model:
     precision: Precision
     config: ModelConfig
     tokenizer: Tokenizer
-    decoder: Decoder
+    decoder: Decoder | Adapter
 
     @classmethod
     def load(
@@ -50,9 +51,23 @@ class Model:
                 f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}.", param="precision"
             )
         source = store.locate(name, progress=progress)
+        if foreign.is_foreign(source):
+            return _foreign(source, precision, slots, context)
         ready = _packed(source, precision, slots, context)
         decoder = pack.build(ready.config, ready.tensors)
         return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder)
+
+
+def _foreign(source: Path, precision: Precision | None, slots: int, context: int | None) -> Model:
+    """A family that is not ours, run by transformers."""
+    if precision not in (None, "fp32"):
+        raise InvalidRequest(
+            f"precision: got {precision!r}, expected fp32 for a model that runs through transformers.",
+            param="precision",
+        )
+    found = foreign.Foreign.open(source)
+    _check_memory(found.config, "fp32", slots, context, found.weight_bytes)
+    return Model(name_of(source), "fp32", found.config, found.tokenizer, found.load())
 
 
 def _packed(source: Path, precision: Precision | None, slots: int, context: int | None) -> packed.Packed:
@@ -79,7 +94,9 @@ def _packed(source: Path, precision: Precision | None, slots: int, context: int 
     return ready
 
 
-def _check_memory(config: ModelConfig, precision: Precision, slots: int, context: int | None) -> None:
+def _check_memory(
+    config: ModelConfig, precision: Precision, slots: int, context: int | None, weights: int | None = None
+) -> None:
     longest = min(context or config.context, config.context)
-    needed = memory.serving_memory(config, precision, slots=slots, context=longest)
+    needed = memory.serving_memory(config, precision, slots=slots, context=longest, file_bytes=weights)
     memory.check_fits(needed.total, memory.free_bytes())
