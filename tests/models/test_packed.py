@@ -24,7 +24,7 @@ def made(path, precision="fp32"):
     return packed.Packed(checkpoint.name, precision, checkpoint.config, checkpoint.tokenizer, tensors)
 
 
-@pytest.fixture(params=["llama", "llama3", "mistral", "qwen2"])
+@pytest.fixture(params=["llama", "llama3", "mistral", "qwen2", "mixtral", "gemma3", "gpt2", "phi3-longrope"])
 def source(request, tmp_path):
     return random_models.save(random_models.reference(request.param), tmp_path / request.param)
 

@@ -117,6 +117,12 @@ def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: s
         raise InvalidRequest(
             f"keep: got {unknown[0]!r}, expected some of {', '.join(QUANTITIES)}.", param="keep"
         )
+    if hidden := sorted(set(keep) - set(model.decoder.shows)):
+        raise InvalidRequest(
+            f"keep: got {hidden[0]!r}, expected some of {', '.join(model.decoder.shows)}, which is what a "
+            f"{model.config.family} shows here.",
+            param="keep",
+        )
     if beyond := sorted(layers - set(range(model.config.layers + 1))):
         raise InvalidRequest(f"layers: got {beyond[0]}, expected 0 to {model.config.layers}.", param="layers")
     vocab = model.config.vocab

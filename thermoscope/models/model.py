@@ -13,9 +13,10 @@ from torch import Tensor
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.catalogue.precision import PRECISIONS, Precision
 from thermoscope.errors import BadModelFile, InvalidRequest, OutOfMemory
-from thermoscope.models import pack, packed, store, yardstick
+from thermoscope.models import foreign, pack, packed, store, yardstick
+from thermoscope.models.adapter import Adapter
 from thermoscope.models.cache import KVCache
-from thermoscope.models.checkpoint import Checkpoint, open_checkpoint
+from thermoscope.models.checkpoint import Checkpoint, name_of, open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import Fused
 from thermoscope.models.kernels import build as kernel
@@ -33,7 +34,7 @@ class Model:
     precision: Precision
     config: ModelConfig
     tokenizer: Tokenizer
-    decoder: Decoder | Fused
+    decoder: Decoder | Fused | Adapter
     rounding: float | None = None  # mean KL to the file's own weights, nats a token, where they were rounded
 
     @property
@@ -79,6 +80,8 @@ class Model:
         if native:
             kernel.library()
         source = store.locate(name, progress=progress)
+        if foreign.is_foreign(source):
+            return _foreign(source, precision, slots, context)
         ready = _packed(source, precision, kernel.available() if native is None else native, slots, context)
         if ready.rounding is not None:
             log.warning(
@@ -87,6 +90,18 @@ class Model:
             )  # fmt: skip
         decoder = pack.build(ready.config, ready.tensors)
         return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder, ready.rounding)
+
+
+def _foreign(source: Path, precision: Precision | None, slots: int, context: int | None) -> Model:
+    """A family that is not ours, run by transformers."""
+    if precision not in (None, "fp32"):
+        raise InvalidRequest(
+            f"precision: got {precision!r}, expected fp32 for a model that runs through transformers.",
+            param="precision",
+        )
+    found = foreign.Foreign.open(source)
+    _check_memory(found.config, "fp32", slots, context, found.weight_bytes)
+    return Model(name_of(source), "fp32", found.config, found.tokenizer, found.load())
 
 
 def _packed(
@@ -129,7 +144,9 @@ def _rounding(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> float | Non
     return yardstick.divergence(exact, rounded, checkpoint.tokenizer)
 
 
-def _check_memory(config: ModelConfig, precision: Precision, slots: int, context: int | None) -> None:
+def _check_memory(
+    config: ModelConfig, precision: Precision, slots: int, context: int | None, weights: int | None = None
+) -> None:
     longest = min(context or config.context, config.context)
-    needed = memory.serving_memory(config, precision, slots=slots, context=longest)
+    needed = memory.serving_memory(config, precision, slots=slots, context=longest, file_bytes=weights)
     memory.check_fits(needed.total, memory.free_bytes())

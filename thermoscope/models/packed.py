@@ -9,7 +9,7 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock
@@ -81,9 +81,8 @@ def load(folder: Path) -> Packed:
         about = json.loads((folder / "model.json").read_text())
         fields = about["config"]
         if fields["rope_scaling"] is not None:
-            fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
-        fields["windowed"] = tuple(fields["windowed"])
-        config = ModelConfig(**fields)
+            fields["rope_scaling"] = RopeScaling(**_with_tuples(fields["rope_scaling"]))
+        config = ModelConfig(**_with_tuples(fields))
         with safe_open(folder / "weights.safetensors", framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return Packed(
@@ -91,3 +90,8 @@ def load(folder: Path) -> Packed:
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadModelFile(f"{folder}: got {error}, expected a packed model; delete the folder.") from error
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
