@@ -24,9 +24,10 @@ def test_list_tells_what_is_here_and_how_to_get_what_is_not(
         folder.mkdir(parents=True)
         (folder / "model.json").write_text(about)
         (folder / "weights.safetensors").write_bytes(b"\0" * 1000)
-    (default,) = json.loads(command("models", "list", "--json").out)["models"]
-    assert (default["name"], default["cached"], default["path"]) == ("SmolLM2-135M-Instruct", False, None)
-    assert default["bytes"] == 98_362_432
+    models = {each["name"]: each for each in json.loads(command("models", "list", "--json").out)["models"]}
+    default = models["SmolLM2-135M-Instruct"]
+    assert (default["cached"], default["path"], default["bytes"]) == (False, None, 98_362_432)
+    assert models["gemma-3-270m"]["bytes"] == 253_113_024  # in four pieces
     (copy,) = json.loads(command("models", "list", "--json").out)["packed"]
     assert copy == {
         **{"name": "Mine", "precision": "bf16"},

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests import tiny
+from thermoscope.catalogue.hf_config import read_hf
 from thermoscope.engine.replay import replay
 
 
@@ -29,9 +30,7 @@ def test_logits_hidden_states_and_attention_agree(kind, tmp_path):
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_parameters_are_counted_from_the_shape(kind):
     network = tiny.reference(kind)
-    from thermoscope.catalogue.config import ModelConfig
-
-    assert ModelConfig.from_hf(network.config.to_dict()).parameters == network.num_parameters()
+    assert read_hf(network.config.to_dict()).parameters == network.num_parameters()
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])

@@ -5,8 +5,8 @@ from thermoscope.models.kernels import build
 
 
 @pytest.fixture(scope="session")
-def kernel():
-    """The build of the native library that this machine runs; made once, in the user's cache."""
+def compiled():
+    """The build that this machine runs, for tests of it; they are skipped where there is no compiler."""
     try:
         return build.build()
     except KernelUnavailable as error:

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from tests import tiny
-from thermoscope.catalogue.config import ModelConfig
+from thermoscope.catalogue.hf_config import read_hf
 from thermoscope.models.cache import KVCache, Span
 
 
 @pytest.fixture
 def cache():
-    config = ModelConfig.from_hf(tiny.CONFIGS["llama"]().to_dict())
+    config = read_hf(tiny.CONFIGS["llama"]().to_dict())
     return KVCache(config, slots=3, context=8)
 
 
@@ -32,7 +32,7 @@ def test_lengths_follow_spans_and_roll_back(cache):
 def test_memory_is_asked_for_but_not_touched():
     import psutil
 
-    config = ModelConfig.from_hf(tiny.CONFIGS["llama"]().to_dict())
+    config = read_hf(tiny.CONFIGS["llama"]().to_dict())
     before = psutil.Process().memory_info().rss
     large = KVCache(config, slots=8, context=200_000)
     assert large.keys.nbytes > 500 * 2**20

@@ -4,71 +4,8 @@ from pathlib import Path
 import pytest
 
 from tests.models.tiny import write_gguf
-from thermoscope.catalogue.config import ModelConfig
 from thermoscope.errors import BadModelFile, ModelNotFound, UnsupportedModel
-from thermoscope.models.checkpoint import (
-    GGUF_LAYER,
-    HF_LAYER,
-    check_parts,
-    identity,
-    name_of,
-    open_checkpoint,
-    parts_of,
-    reading,
-    refuse_unknown,
-    shape_of,
-)
-
-CONFIG = ModelConfig(
-    family="qwen3",
-    vocab=100,
-    hidden=64,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_dim=32,
-    ffn=96,
-    context=128,
-    norm_eps=1e-6,
-    rope_theta=1e4,
-    qkv_bias=True,
-    output_bias=True,
-    mlp_bias=True,
-    qk_norm=True,
-)
-
-
-def count(shape: tuple[int, ...]) -> int:
-    return shape[0] * (shape[1] if len(shape) > 1 else 1)
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_the_parts_add_up_to_the_models_parameters(tied: bool) -> None:
-    config = ModelConfig(**(vars(CONFIG) | {"tied": tied}))
-    assert sum(count(shape_of(part, config)) for part in parts_of(config)) == config.parameters
-
-
-def test_both_formats_name_the_same_parts() -> None:
-    assert HF_LAYER.keys() == GGUF_LAYER.keys()
-    assert len(set(HF_LAYER.values())) == len(HF_LAYER)
-    assert len(set(GGUF_LAYER.values())) == len(GGUF_LAYER)
-
-
-def test_refuses_a_missing_or_misshapen_part() -> None:
-    shapes = {part: shape_of(part, CONFIG) for part in parts_of(CONFIG)}
-    check_parts(shapes, CONFIG, "model")
-    with pytest.raises(BadModelFile, match=r"layers\.1\.k_norm"):
-        check_parts({part: shapes[part] for part in shapes if part != "layers.1.k_norm"}, CONFIG, "model")
-    with pytest.raises(BadModelFile, match=r"got shape \[64, 128\], expected \[128, 64\]"):
-        check_parts(shapes | {"layers.0.q": (64, 128)}, CONFIG, "model")
-    with pytest.raises(BadModelFile, match=f"and {len(shapes) - 3} more"):
-        check_parts({}, CONFIG, "model")
-
-
-def test_refuses_a_tensor_without_a_place() -> None:
-    refuse_unknown([], CONFIG, "model")
-    with pytest.raises(UnsupportedModel, match="a, b, c and 1 more"):
-        refuse_unknown(["d", "c", "b", "a"], CONFIG, "model")
+from thermoscope.models.checkpoint import identity, name_of, open_checkpoint, reading
 
 
 def test_opens_a_gguf_file_whatever_it_is_called(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from thermoscope.models.cache import KVCache, Span
 TOKENS = torch.randint(2, tiny.VOCAB, (60,), generator=torch.Generator().manual_seed(8))
 
 
-@pytest.fixture(scope="module", params=["llama", "mistral", "qwen3"])
+@pytest.fixture(scope="module", params=["llama", "mistral", "qwen3", "qwen3-moe", "gemma3", "gpt2"])
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return tiny.ours(tiny.save(tiny.reference(request.param), folder))

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -20,10 +22,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tests import tiny
 from tests.models.tiny import MERGES, SPECIALS, TEMPLATE, TOKENS
 from thermoscope.errors import BadModelFile, ThermoscopeError, UnsupportedModel
-from thermoscope.models.checkpoint import open_checkpoint, parts_of
+from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.folder import FolderCheckpoint
+from thermoscope.models.parts import parts_of
 
 SHAPE: dict[str, Any] = {
     "vocab_size": len(TOKENS) + 9,
@@ -87,7 +91,7 @@ def test_every_weight_of_the_network_is_there(made: Any, kind: str) -> None:
     path, state = made[kind]
     checkpoint = open_checkpoint(path)
     parts = list(parts_of(checkpoint.config))
-    found = {checkpoint._places[part][1]: checkpoint.read(part) for part in parts}  # type: ignore[attr-defined]
+    found = {checkpoint._places[part].tensor: checkpoint.read(part) for part in parts}  # type: ignore[attr-defined]
     if kind == "qwen2":
         assert not checkpoint.has("head")
         state = {name: tensor for name, tensor in state.items() if name != "lm_head.weight"}
@@ -103,6 +107,38 @@ def test_the_tied_copy_of_the_embedding_is_ignored(made: Any, tmp_path: Path) ->
     tensors["lm_head.weight"] = torch.zeros_like(tensors["model.embed_tokens.weight"])
     save_file(tensors, path / "model.safetensors")
     assert not open_checkpoint(path).has("head")
+
+
+def test_the_first_files_of_gpt2_have_other_names_and_a_mask(tmp_path: Path) -> None:
+    shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    network = GPT2LMHeadModel(GPT2Config(vocab_size=len(TOKENS) + 9, bos_token_id=1, eos_token_id=2, **shape))
+    network.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    now = open_checkpoint(tmp_path)
+    parts = {part: now.read(part) for part in parts_of(now.config)}
+    assert torch.equal(parts["layers.1.up"], network.transformer.h[1].mlp.c_fc.weight.T)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    for i in range(2):
+        tensors[f"h.{i}.attn.bias"] = torch.ones(1, 1, 64, 64).tril()
+        tensors[f"h.{i}.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(tensors, tmp_path / "model.safetensors")
+    old = open_checkpoint(tmp_path)
+    assert all(torch.equal(old.read(part), parts[part]) for part in parts)
+
+
+def test_the_norms_of_gemma_are_read_with_their_one(tmp_path: Path) -> None:
+    network = tiny.reference("gemma3")
+    checkpoint = open_checkpoint(tiny.save(network, tmp_path))
+    layer = network.model.layers[1]
+    for part, weight in (
+        ("layers.1.q_norm", layer.self_attn.q_norm.weight),
+        ("layers.1.attention_post_norm", layer.post_attention_layernorm.weight),
+        ("layers.1.mlp_norm", layer.pre_feedforward_layernorm.weight),
+        ("final_norm", network.model.norm.weight),
+    ):
+        assert torch.equal(checkpoint.read(part), 1 + weight)
+    assert torch.equal(checkpoint.read("layers.1.q"), layer.self_attn.q_proj.weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -14,8 +14,9 @@ from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import PRODUCTS, Fused
+from thermoscope.models.kernels import build
 
-pytestmark = pytest.mark.usefixtures("kernel")
+pytestmark = pytest.mark.usefixtures("compiled")
 
 COUNT, CONTEXT = 310, 320
 TOKENS = torch.randint(2, tiny.VOCAB, (COUNT,), generator=torch.Generator().manual_seed(8))
@@ -27,6 +28,9 @@ MODELS = {
     "qwen2": ("qwen2", None),
     "qwen2, window 150": ("qwen2-windowed", 150),
     "qwen3": ("qwen3", None),
+    "olmo2": ("olmo2", None),
+    "phi3, window 16": ("phi3", 16),
+    "gemma3, window 150": ("gemma3", 150),
 }
 
 
@@ -42,15 +46,16 @@ def fused(name, precision, folder):
 @pytest.fixture(
     scope="module", params=[(name, bits) for name in MODELS for bits in ("int4", "int8")], ids=str
 )
-def decoder(request, kernel, tmp_path_factory):
+def decoder(request, compiled, tmp_path_factory):
     return fused(*request.param, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def threads():
-    usual = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(usual)
+    library = build.library()
+    usual = library.threads
+    yield lambda number: setattr(library, "threads", number)
+    library.threads = usual
 
 
 def new_cache(decoder, slots=1, context=CONTEXT):
@@ -94,7 +99,7 @@ def test_each_layer_does_what_the_readable_decoder_does(decoder):
     ours = probed(decoder, spans, new_cache(decoder), TOKENS)
     for index, layer in enumerate(decoder.layers):
         watched = {name: Watched(getattr(layer, name)) for name in PRODUCTS}
-        one = replace(config, layers=1, windowed=config.windowed[index : index + 1])
+        one = replace(config, layers=1, windowed=config.windowed[index : index + 1], embedding_scale=1.0)
         # The layer alone, on what our layer found: rows as the embedding of token 0, 1, 2, ...
         plain = Decoder(
             one,
@@ -103,7 +108,7 @@ def test_each_layer_does_what_the_readable_decoder_does(decoder):
             final_norm=decoder.final_norm,
             head=decoder.head,
         )
-        plain._frequencies = decoder.plain._frequencies
+        plain.rotary, plain.window_rotary = decoder.plain.rotary, decoder.plain.window_rotary
         theirs = probed(plain, spans, new_cache(plain), torch.arange(COUNT))
 
         # Norms, softmax and activations differ in their last places: a number between two codes may take the
@@ -186,7 +191,8 @@ def test_a_probe_changes_no_bit_and_keeps_what_it_saw(decoder, whole):
     )
     assert torch.equal(looked, whole[0])
     assert torch.equal(seen["residual", decoder.config.layers], whole[0])
-    assert torch.equal(seen["residual", 0], decoder.embedding[TOKENS].float())
+    expected = decoder.embedding[TOKENS].float() * decoder.config.embedding_scale
+    assert torch.equal(seen["residual", 0], expected)
 
 
 def test_rollback_and_overwriting_leave_nothing_behind(decoder, whole):

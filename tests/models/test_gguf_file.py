@@ -10,8 +10,9 @@ from gguf.quants import dequantize
 
 from tests.models.tiny import HEADS, HIDDEN, TOKENS, weights, write_gguf
 from thermoscope.errors import BadModelFile, ThermoscopeError, UnsupportedModel
-from thermoscope.models.checkpoint import open_checkpoint, parts_of
+from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.gguf_file import DENSE, QUANTISED, GGUFCheckpoint
+from thermoscope.models.parts import parts_of
 
 
 def reference(path: Path, name: str) -> torch.Tensor:
@@ -115,7 +116,7 @@ def test_weights_that_are_not_finite(tmp_path: Path, kind: Kind) -> None:
     path = write_gguf(tmp_path / "model.gguf", kinds={"blk.0.ffn_up.weight": kind})
     checkpoint = GGUFCheckpoint(path)
     data = bytearray(path.read_bytes())
-    start = checkpoint._tensors["layers.0.up"].start
+    start = checkpoint._tensors["blk.0.ffn_up.weight"].start
     data[start : start + 2] = b"\0\x7c"  # infinity in half precision
     path.write_bytes(data)
     with pytest.raises(BadModelFile, match="NaN or infinite"):

@@ -10,12 +10,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tests.models.tiny import packed
 from thermoscope.models.checkpoint import Blocks
 from thermoscope.models.gguf_blocks import unpack
+from thermoscope.models.kernels import build
 from thermoscope.models.pack import KINDS
 from thermoscope.models.panels import Panels, quantise
 
-pytestmark = pytest.mark.usefixtures("kernel")
+pytestmark = pytest.mark.usefixtures("compiled")
 
-KINDS_IN_BLOCKS = (Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K)
+IN_BLOCKS = (Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K)
 SHAPES = ((16, 32), (1, 32), (40, 96), (17, 512), (48, 1056))
 EPSILON = 2.0**-24
 
@@ -62,7 +63,7 @@ def rounded(x):
     return codes.astype(np.float64), scales.astype(np.float64)
 
 
-def test_each_row_is_rounded_as_the_definition_says(kernel):
+def test_each_row_is_rounded_as_the_definition_says():
     identity = Blocks(torch.eye(32, dtype=torch.uint8), torch.ones(32, 1), torch.zeros(32, 1))
     x = torch.cat([adversarial(32), rows(200, 32)])
     codes, scales = rounded(x)
@@ -70,7 +71,7 @@ def test_each_row_is_rounded_as_the_definition_says(kernel):
     assert torch.equal(Panels.pack([identity])(x), torch.from_numpy(expected).float())
 
 
-@pytest.mark.parametrize("kind", KINDS_IN_BLOCKS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", IN_BLOCKS, ids=lambda kind: kind.name)
 def test_a_file_s_blocks_are_kept_to_the_bit(kind):
     blocks, expected = stored(kind)
     product = Panels.pack([blocks])
@@ -83,7 +84,7 @@ def test_a_file_s_blocks_are_kept_to_the_bit(kind):
 
 
 def test_matrices_of_several_kinds_are_one_product_to_the_bit():
-    parts = [stored(kind, out=24 + index, seed=index) for index, kind in enumerate(KINDS_IN_BLOCKS)]
+    parts = [stored(kind, out=24 + index, seed=index) for index, kind in enumerate(IN_BLOCKS)]
     product = Panels.pack([blocks for blocks, _ in parts])
     assert torch.equal(product.weight(), torch.cat([weight for _, weight in parts]))
 
@@ -140,9 +141,10 @@ def test_what_is_no_number_makes_its_own_row_none(bits, bad):
 
 @pytest.fixture
 def threads():
-    usual = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(usual)
+    library = build.library()
+    usual = library.threads
+    yield lambda number: setattr(library, "threads", number)
+    library.threads = usual
 
 
 @pytest.mark.parametrize("bits", [4, 8])

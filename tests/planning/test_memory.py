@@ -51,6 +51,23 @@ def test_an_untied_head_counts_like_the_embedding() -> None:
     assert memory.weight_bytes(untied, "int4") == memory.weight_bytes(SMOL, "int4") + 2 * EMBEDDING
 
 
+def test_learned_positions_count_like_the_embedding() -> None:
+    learned = dataclasses.replace(SMOL, learned_positions=True)
+    assert memory.weight_bytes(learned, "int4") == memory.weight_bytes(SMOL, "int4") + 2 * 8192 * 576
+
+
+def test_experts_count_all_in_weights_and_one_in_activations() -> None:
+    mixture = {"experts": 4, "experts_per_token": 2, "expert_ffn": 2048, "sparse": (True,) * 30}
+    many = dataclasses.replace(SMOL, **mixture)
+    more = 30 * (4 * (3 * 576 * 2048 + 576) - 3 * 576 * 1536)
+    assert memory.weight_bytes(many, "fp16") == memory.weight_bytes(SMOL, "fp16") + 2 * more
+    row = 2 * (2048 - 1536)
+    extra = memory.working_bytes(many, slots=1, context=8192) - memory.working_bytes(
+        SMOL, slots=1, context=8192
+    )
+    assert extra == 4 * 512 * row
+
+
 def test_cache_counts_keys_and_values_of_every_layer_head_and_slot() -> None:
     assert memory.cache_bytes(SMOL, slots=8, context=2048) == 8 * 2048 * (2 * 30 * 3 * 64) * 4
 

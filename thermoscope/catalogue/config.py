@@ -1,12 +1,11 @@
-"""The shape of a decoder, read from a `config.json` or from a GGUF header; no torch."""
+"""The shape of a decoder; no torch. `catalogue.hf_config` and `catalogue.gguf_config` read it from files."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
-from thermoscope.errors import BadModelFile, UnsupportedModel
+from thermoscope.errors import BadModelFile
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+Activation = Literal["silu", "gelu_tanh", "gelu"]
 
 
 @dataclass(frozen=True)
@@ -15,26 +14,40 @@ class RopeScaling:
 
     `linear` divides every frequency by `factor`. `llama3` divides only waves longer than
     `original_context / low`, leaves those shorter than `original_context / high`, and blends between.
+    `longrope` divides each frequency by its own of `factors`, and multiplies what turns by `magnitude`.
     """
 
-    kind: Literal["linear", "llama3"]
-    factor: float
+    kind: Literal["linear", "llama3", "longrope"]
+    factor: float = 1.0
     low: float = 1.0
     high: float = 4.0
     original_context: int = 8192
+    factors: tuple[float, ...] = ()
+    magnitude: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that tells one Llama-like decoder from another.
+    """Everything that tells one decoder from another.
 
     - `family`: the architecture's name. `vocab`: rows of the embedding.
-    - `layers`, `hidden`, `ffn`: depth, width of the residual stream, width of the gated MLP.
+    - `layers`, `hidden`, `ffn`: depth, width of the residual stream, width of the MLP.
     - `heads` queries share `kv_heads` keys and values of `head_dim` numbers each.
     - `context`: longest sequence that the model was trained for. `window`: how far back a token sees in
       the layers where `windowed` is true; None sees everything.
-    - `norm_eps`: added to the mean square in RMSNorm. `rope_theta`: base of the rotary frequencies.
-    - `qkv_bias`, `qk_norm`: biases on Q, K, V (Qwen2); RMSNorm on each head's q and k (Qwen3).
+    - `learned_positions`: a table of them is added to the embedding, and nothing rotates (GPT-2).
+    - `rope_theta`: base of the rotary frequencies. `window_rope_theta`: that of windowed layers, unscaled
+      (Gemma); None is the same. `rotary_dim`: numbers of a head that rotate, the first; None is all.
+    - `embedding_scale`: what the embedding is multiplied with. `attention_scale`: what attention's scores
+      are; None is 1/√head_dim.
+    - `norm`: RMSNorm, or LayerNorm with a bias. `norm_eps`: added to the mean square.
+    - `pre_norm`, `post_norm`: whether a norm stands before attention and MLP (not in OLMo 2), and whether
+      one stands behind them, before the sum (Gemma, OLMo 2).
+    - `qk_norm`: RMSNorm on each head's q and k (Qwen3), or with `qk_norm_whole` on all heads' at once.
+    - `qkv_bias`, `output_bias`, `mlp_bias`: biases on Q, K, V (Qwen2), on attention's output, in the MLP.
+    - `activation`, `gated`: the MLP is down(act(gate x) · up x), or without a gate down(act(up x)).
+    - `experts`: MLPs of width `expert_ffn` in each layer where `sparse` is true, `experts_per_token` of
+      them at work on a row; `experts_normed`: their weights are scaled to sum to 1. 0 experts: none.
     - `tied`: the output projection is the embedding.
     """
 
@@ -48,18 +61,35 @@ class ModelConfig:
     ffn: int
     context: int
     norm_eps: float
-    rope_theta: float
+    rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
     window: int | None = None
     windowed: tuple[bool, ...] = ()
+    window_rope_theta: float | None = None
+    rotary_dim: int | None = None
+    learned_positions: bool = False
+    embedding_scale: float = 1.0
+    attention_scale: float | None = None
+    norm: Literal["rms", "layer"] = "rms"
+    pre_norm: bool = True
+    post_norm: bool = False
+    qk_norm: bool = False
+    qk_norm_whole: bool = False
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
-    qk_norm: bool = False
+    activation: Activation = "silu"
+    gated: bool = True
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_ffn: int = 0
+    experts_normed: bool = False
+    sparse: tuple[bool, ...] = ()
     tied: bool = False
 
     def __post_init__(self) -> None:
-        sizes = ("vocab", "hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "context")
+        sizes = ["vocab", "hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "context"]
+        sizes += ["experts", "experts_per_token", "expert_ffn"] if self.experts else []
         for name in sizes:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -72,135 +102,38 @@ class ModelConfig:
             raise BadModelFile(
                 f"config: head_dim: got {self.head_dim}, expected an even number for rotary pairs."
             )
+        rotary = self.head_dim if self.rotary_dim is None else self.rotary_dim
+        if rotary % 2 or not 2 <= rotary <= self.head_dim:
+            raise BadModelFile(
+                f"config: rotary_dim: got {rotary}, expected an even number, 2 to {self.head_dim}."
+            )
+        if self.experts_per_token > self.experts:
+            raise BadModelFile(
+                f"config: got {self.experts_per_token} experts a token, expected at most {self.experts}."
+            )
 
     @property
     def parameters(self) -> int:
         """Weights in the model; a tied output projection counts once."""
-        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        biases = self.head_dim * (self.heads + 2 * self.kv_heads) * self.qkv_bias
-        biases += self.hidden * self.output_bias + (2 * self.ffn + self.hidden) * self.mlp_bias
-        norms = 2 * self.hidden + 2 * self.head_dim * self.qk_norm
-        layer = attention + 3 * self.hidden * self.ffn + norms + biases
-        return self.layers * layer + self.hidden + self.vocab * self.hidden * (1 if self.tied else 2)
+        matrices, hidden = 3 if self.gated else 2, self.hidden
+        norm = hidden * (2 if self.norm == "layer" else 1)
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        layer = 2 * hidden * (queries + keys) + 2 * norm * (self.pre_norm + self.post_norm)
+        layer += (queries + 2 * keys) * self.qkv_bias + hidden * self.output_bias
+        layer += (queries + keys if self.qk_norm_whole else 2 * self.head_dim) * self.qk_norm
+        dense = matrices * hidden * self.ffn + ((matrices - 1) * self.ffn + hidden) * self.mlp_bias
+        sparse = self.experts * (matrices * hidden * self.expert_ffn + hidden)
+        mixtures = sum(self.sparse)
+        tables = self.vocab * (1 if self.tied else 2) + self.context * self.learned_positions
+        return (
+            self.layers * layer
+            + (self.layers - mixtures) * dense
+            + mixtures * sparse
+            + norm
+            + tables * hidden
+        )
 
     @property
     def kv_values_per_token(self) -> int:
         """Numbers that one token adds to the KV cache, over all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim
-
-    @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> Self:
-        """Read a Hugging Face `config.json`, of transformers 4 or 5.
-
-        **Errors:** `UnsupportedModel` for an architecture that the decoder is not; `BadModelFile` for a
-        field that is missing or out of range.
-        """
-        family = _family(config.get("model_type"))
-        if config.get("hidden_act", "silu") != "silu":
-            raise UnsupportedModel(f"config: hidden_act: got {config['hidden_act']!r}, expected 'silu'.")
-        need = _needed(config, "config.json")
-        hidden, heads, layers = need("hidden_size"), need("num_attention_heads"), need("num_hidden_layers")
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-        window = config.get("sliding_window")
-        if family == "llama" or not config.get("use_sliding_window", family == "mistral"):
-            window = None
-        kinds = config.get("layer_types")
-        full_first = config.get("max_window_layers", 0) if family.startswith("qwen") else 0
-        windowed = tuple(kinds[i] == "sliding_attention" if kinds else i >= full_first for i in range(layers))
-        bias = bool(config.get("attention_bias", False))
-        return cls(
-            family=family,
-            vocab=need("vocab_size"),
-            hidden=hidden,
-            layers=layers,
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or (128 if family == "qwen3" else hidden // heads),
-            ffn=need("intermediate_size"),
-            context=need("max_position_embeddings"),
-            norm_eps=float(need("rms_norm_eps")),
-            rope_theta=float(theta),
-            rope_scaling=_rope_scaling(rope, need("max_position_embeddings")),
-            window=window,
-            windowed=windowed if window else (),
-            qkv_bias=bias or family == "qwen2",
-            output_bias=bias,
-            mlp_bias=bool(config.get("mlp_bias", False)),
-            qk_norm=family == "qwen3",
-            tied=bool(config.get("tie_word_embeddings", False)),
-        )
-
-    @classmethod
-    def from_gguf(cls, metadata: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> Self:
-        """Read a GGUF header: its key-value metadata, and each tensor's shape in rows-first order.
-
-        **Errors:** as `from_hf`.
-        """
-        arch = metadata.get("general.architecture")
-        family = _family(arch)
-        need = _needed({key.removeprefix(f"{arch}."): metadata[key] for key in metadata}, "GGUF header")
-        optional = {key.removeprefix(f"{arch}."): metadata[key] for key in metadata}
-        heads, hidden, layers = need("attention.head_count"), need("embedding_length"), need("block_count")
-        if "token_embd.weight" not in tensors:
-            raise BadModelFile("GGUF: got no tensor 'token_embd.weight', expected one in every model.")
-        scaling = None
-        if optional.get("rope.scaling.type") not in (None, "none"):
-            kind = optional["rope.scaling.type"]
-            if kind != "linear":
-                raise UnsupportedModel(f"GGUF: rope.scaling.type: got {kind!r}, expected 'none' or 'linear'.")
-            scaling = RopeScaling("linear", float(need("rope.scaling.factor")))
-        window = optional.get("attention.sliding_window")
-        return cls(
-            family=family,
-            vocab=tensors["token_embd.weight"][0],
-            hidden=hidden,
-            layers=layers,
-            heads=heads,
-            kv_heads=optional.get("attention.head_count_kv", heads),
-            head_dim=optional.get("attention.key_length", hidden // heads),
-            ffn=need("feed_forward_length"),
-            context=need("context_length"),
-            norm_eps=float(need("attention.layer_norm_rms_epsilon")),
-            rope_theta=float(optional.get("rope.freq_base", 10000.0)),
-            rope_scaling=scaling,
-            window=window,
-            windowed=(True,) * layers if window else (),
-            qkv_bias="blk.0.attn_q.bias" in tensors,
-            output_bias="blk.0.attn_output.bias" in tensors,
-            mlp_bias="blk.0.ffn_down.bias" in tensors,
-            qk_norm="blk.0.attn_q_norm.weight" in tensors,
-            tied="output.weight" not in tensors,
-        )
-
-
-def _family(name: object) -> str:
-    if name not in FAMILIES:
-        raise UnsupportedModel(f"architecture: got {name!r}, expected one of {', '.join(FAMILIES)}.")
-    return str(name)
-
-
-def _needed(fields: Mapping[str, Any], where: str) -> Any:
-    def need(key: str) -> Any:
-        if fields.get(key) is None:
-            raise BadModelFile(f"{where}: got no {key!r}, expected one in every decoder.")
-        return fields[key]
-
-    return need
-
-
-def _rope_scaling(rope: Mapping[str, Any], context: int) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind == "linear":
-        return RopeScaling("linear", float(rope["factor"]))
-    if kind == "llama3":
-        return RopeScaling(
-            "llama3",
-            float(rope["factor"]),
-            float(rope["low_freq_factor"]),
-            float(rope["high_freq_factor"]),
-            int(rope.get("original_max_position_embeddings", context)),
-        )
-    raise UnsupportedModel(f"rope: got scaling {kind!r}, expected 'default', 'linear' or 'llama3'.")

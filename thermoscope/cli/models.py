@@ -26,7 +26,7 @@ def list_models(json: options.Json = False) -> None:
         {
             "name": model.name,
             "cached": model.path is not None,
-            "bytes": model.path.stat().st_size if model.path else model.wheel.member_bytes,
+            "bytes": model.path.stat().st_size if model.path else model.wheel.file_bytes,
             "path": str(model.path) if model.path else None,
             "licence": model.licence,
             "source": model.source,

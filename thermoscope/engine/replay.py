@@ -48,7 +48,9 @@ class Replay:
         records = [step.record for step in trace.steps]
         if not records or any(record is None for record in records):
             raise InvalidRequest("trace: got steps without records; generate it with records on.")
-        spoken = torch.tensor([record.logprob for record in records if record is not None])
+        spoken = torch.tensor(
+            [record.logprob for record in records if record is not None], dtype=torch.float64
+        )
         return float((self.logprobs[-len(records) :] - spoken).abs().max())
 
 
@@ -114,6 +116,12 @@ def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: s
     if unknown := sorted(set(keep) - set(QUANTITIES)):
         raise InvalidRequest(
             f"keep: got {unknown[0]!r}, expected some of {', '.join(QUANTITIES)}.", param="keep"
+        )
+    if hidden := sorted(set(keep) - set(model.decoder.shows)):
+        raise InvalidRequest(
+            f"keep: got {hidden[0]!r}, expected some of {', '.join(model.decoder.shows)}, which is what a "
+            f"{model.config.family} shows here.",
+            param="keep",
         )
     if beyond := sorted(layers - set(range(model.config.layers + 1))):
         raise InvalidRequest(f"layers: got {beyond[0]}, expected 0 to {model.config.layers}.", param="layers")

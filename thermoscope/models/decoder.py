@@ -1,4 +1,4 @@
-"""One decoder for the Llama-like families, told apart by their config.
+"""One decoder for all families, told apart by their config.
 
 Shapes in signatures use these words:
 
@@ -13,72 +13,70 @@ no probe nothing is computed for it. The names are listed at `Decoder.forward`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from thermoscope.catalogue.config import ModelConfig, RopeScaling
-from thermoscope.models.cache import KVCache, Places, Span
+from thermoscope.catalogue.config import ModelConfig
+from thermoscope.models.attention import Probe, Rows, attend, rows_of
+from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.mlp import Experts, affine, mixture, mlp
 from thermoscope.models.product import Product
-
-Probe = Callable[[str, int, Tensor], None]
+from thermoscope.models.rotary import Rotary, Rotation, rotary_frequencies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The weights of one layer: attention, then a gated MLP, each behind an RMSNorm."""
+    """The weights of one layer: attention, then an MLP or a mixture of experts.
 
-    attention_norm: Float[Tensor, "hidden"]
+    A norm stands before each of the two, or behind it (`…_post_norm`, before the sum), or both.
+    `q_norm`, `k_norm` are as long as one head, or as all heads together.
+    """
+
+    attention_norm: Float[Tensor, "hidden"] | None = None
+    attention_norm_bias: Float[Tensor, "hidden"] | None = None
     qkv: Product
     qkv_bias: Float[Tensor, "out"] | None = None
     q_norm: Float[Tensor, "dim"] | None = None
     k_norm: Float[Tensor, "dim"] | None = None
     output: Product
     output_bias: Float[Tensor, "hidden"] | None = None
-    mlp_norm: Float[Tensor, "hidden"]
-    gate_up: Product
+    attention_post_norm: Float[Tensor, "hidden"] | None = None
+    mlp_norm: Float[Tensor, "hidden"] | None = None
+    mlp_norm_bias: Float[Tensor, "hidden"] | None = None
+    gate_up: Product | None = None
     gate_up_bias: Float[Tensor, "out"] | None = None
-    down: Product
+    down: Product | None = None
     down_bias: Float[Tensor, "hidden"] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Spans of equal length in neighbouring slots: one batched attention.
-
-    `mask` is [slots, 1, 1, count, length], 0 where a row may look and -inf where not; None sees all.
-    """
-
-    rows: slice
-    slots: slice
-    count: int
-    length: int
-    mask: Float[Tensor, "slots 1 1 count length"] | None
-    window_mask: Float[Tensor, "slots 1 1 count length"] | None
+    experts: Experts | None = None
+    mlp_post_norm: Float[Tensor, "hidden"] | None = None
 
 
 class Plan(NamedTuple):
-    """What all layers of one forward call share: where rows go, what they see, how they rotate."""
+    """What all layers of one forward call share: where rows stand, and how they rotate."""
 
-    places: Places
-    cos: Float[Tensor, "rows 1 dim"]
-    sin: Float[Tensor, "rows 1 dim"]
-    groups: list[Group]
+    rows: Rows
+    rotation: Rotation | None
+    window_rotation: Rotation | None
 
 
 class Decoder:
     """A causal language model: token ids to residual stream to logits.
 
     - `embedding`: [vocab, hidden], in any float type. `head`: hidden -> vocab.
-    - `rope_factors`: [dim / 2], divides the rotary frequencies (a GGUF file's form of llama3 scaling).
+    - `positions`: [context, hidden], added to the embedding where positions are learned.
+    - `rope_factors`: [dim / 2], divides the rotary frequencies (a GGUF file's form of llama3 and longrope).
+    - `shows`: what its probes see. `scale`: what attention's scores are multiplied with. `rotary`,
+      `window_rotary`: the angles of full and of windowed layers.
     """
 
     cache_type = torch.float32  # what its keys and values are kept in
+    shows = ("residual", "q", "k", "v", "attention", "attention_out", "mlp_out")
 
     def __init__(
         self,
@@ -87,19 +85,24 @@ class Decoder:
         embedding: Float[Tensor, "vocab hidden"],
         layers: Sequence[Layer],
         final_norm: Float[Tensor, "hidden"],
+        final_norm_bias: Float[Tensor, "hidden"] | None = None,
         head: Product,
+        positions: Float[Tensor, "context hidden"] | None = None,
         rope_factors: Float[Tensor, "half"] | None = None,
     ) -> None:
         self.config = config
         self.embedding = embedding
         self.layers = tuple(layers)
         self.final_norm = final_norm
+        self.final_norm_bias = final_norm_bias
         self.head = head
-        self._frequencies = rotary_frequencies(config)
+        self.positions = positions
+        frequencies = rotary_frequencies(config)
         if rope_factors is not None:
-            self._frequencies = self._frequencies / rope_factors
-        # rotate-half: x cos + roll(x) · [−sin, sin]
-        self._sign = torch.ones(config.head_dim).index_fill_(0, torch.arange(config.head_dim // 2), -1.0)
+            frequencies = frequencies / rope_factors
+        self.rotary = Rotary(frequencies, config.rope_scaling.magnitude if config.rope_scaling else 1.0)
+        self.window_rotary = Rotary(rotary_frequencies(config, windowed=True))
+        self.scale = config.attention_scale or 1 / math.sqrt(config.head_dim)
 
     def forward(
         self,
@@ -116,14 +119,17 @@ class Decoder:
         `attention_out` and `mlp_out` [rows, hidden], what each added; and after the last layer, `residual`
         once more.
         """
-        plan = self.plan(spans, cache)
-        x = F.embedding(tokens, self.embedding).float()
+        plan = self._plan(spans, cache)
+        x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
+        if self.positions is not None:
+            x = x + F.embedding(plan.rows.positions, self.positions).float()
         for index, layer in enumerate(self.layers):
             if probe:
                 probe("residual", index, x)
             attended = self._attend(index, layer, x, plan, cache, probe)
+            attended = self._norm(attended, layer.attention_post_norm)
             x = x + attended
-            widened = self._mlp(layer, x)
+            widened = self._norm(self._mlp(layer, x), layer.mlp_post_norm)
             x = x + widened
             if probe:
                 probe("attention_out", index, attended)
@@ -135,137 +141,52 @@ class Decoder:
 
     def logits(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Unembed: final norm, then the output projection."""
-        return self.head(self._norm(x, self.final_norm))
+        return self.head(self._norm(x, self.final_norm, self.final_norm_bias))
 
     def _attend(
         self, index: int, layer: Layer, x: Tensor, plan: Plan, cache: KVCache, probe: Probe | None
     ) -> Float[Tensor, "rows hidden"]:
         config = self.config
-        fused = _affine(layer.qkv, self._norm(x, layer.attention_norm), layer.qkv_bias)
-        fused = fused.view(len(x), -1, config.head_dim)
+        windowed = bool(config.windowed) and config.windowed[index]
+        seen = self._norm(x, layer.attention_norm, layer.attention_norm_bias)
+        fused = affine(layer.qkv, seen, layer.qkv_bias).view(len(x), -1, config.head_dim)
         values = fused[:, config.heads + config.kv_heads :]
         rotated = fused[:, : config.heads + config.kv_heads]
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = rotated[:, : config.heads], rotated[:, config.heads :]
-            rotated = torch.cat((self._norm(q, layer.q_norm), self._norm(k, layer.k_norm)), dim=1)
-        rotated = torch.addcmul(rotated * plan.cos, rotated.roll(config.head_dim // 2, -1), plan.sin)
+            rotated = torch.cat((self._norm_heads(q, layer.q_norm), self._norm_heads(k, layer.k_norm)), dim=1)
+        rotation = plan.window_rotation if windowed else plan.rotation
+        if rotation is not None:
+            rotated = rotation(rotated)
         queries, keys = rotated[:, : config.heads], rotated[:, config.heads :]
-        if probe:
-            probe("q", index, queries)
-            probe("k", index, keys)
-            probe("v", index, values)
-        cache.write(index, plan.places, keys, values)
-        return _affine(layer.output, self.read(index, queries, plan, cache, probe), layer.output_bias)
-
-    def read(
-        self, index: int, queries: Tensor, plan: Plan, cache: KVCache, probe: Probe | None
-    ) -> Float[Tensor, "rows heads*dim"]:
-        """What each row's queries find in the cache, which holds the rows' own keys and values already."""
-        windowed = bool(self.config.windowed) and self.config.windowed[index]
-        parts = [self._read(index, queries, group, windowed, cache, probe) for group in plan.groups]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _read(
-        self, index: int, queries: Tensor, group: Group, windowed: bool, cache: KVCache, probe: Probe | None
-    ) -> Float[Tensor, "rows heads*dim"]:
-        """softmax(q Kᵀ / √dim + mask) V, as two batched products over slots and key-value heads."""
-        config = self.config
-        slots, kv = group.slots.stop - group.slots.start, config.kv_heads
-        heads = slice(group.slots.start * kv, group.slots.stop * kv)
-        keys = cache.keys[index, heads, : group.length].float()
-        values = cache.values[index, heads, : group.length].float()
-        q = queries[group.rows].view(slots, group.count, kv, -1, config.head_dim)
-        q = q.permute(0, 2, 3, 1, 4).reshape(slots * kv, -1, config.head_dim)
-        scores = torch.baddbmm(q.new_empty(1), q, keys.mT, beta=0, alpha=1 / math.sqrt(config.head_dim))
-        scores = scores.view(slots, kv, -1, group.count, group.length)
-        mask = group.window_mask if windowed else group.mask
-        if mask is not None:
-            scores += mask
-        weights = torch.softmax(scores, dim=-1)
-        if probe:
-            probe("attention", index, weights)
-        mixed = torch.bmm(weights.view(slots * kv, -1, group.length), values)
-        mixed = mixed.view(slots, kv, -1, group.count, config.head_dim).permute(0, 3, 1, 2, 4)
-        return mixed.reshape(slots * group.count, -1)
+        attended = attend(
+            index, queries, keys, values, plan.rows, cache, probe, scale=self.scale, windowed=windowed
+        )
+        return affine(layer.output, attended, layer.output_bias)
 
     def _mlp(self, layer: Layer, x: Tensor) -> Float[Tensor, "rows hidden"]:
-        gate, up = _affine(layer.gate_up, self._norm(x, layer.mlp_norm), layer.gate_up_bias).chunk(2, dim=-1)
-        return _affine(layer.down, F.silu(gate) * up, layer.down_bias)
+        seen = self._norm(x, layer.mlp_norm, layer.mlp_norm_bias)
+        if layer.experts is not None:
+            return mixture(self.config, layer.experts, seen)
+        assert layer.gate_up is not None
+        assert layer.down is not None
+        return mlp(self.config, layer.gate_up, layer.down, seen, layer.gate_up_bias, layer.down_bias)
 
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _norm(self, x: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        if weight is None:
+            return x
+        if self.config.norm == "layer":
+            return F.layer_norm(x, weight.shape, weight, bias, self.config.norm_eps)
         return F.rms_norm(x, weight.shape, weight, self.config.norm_eps)
 
-    def rotation(self, positions: Int[Tensor, "rows"]) -> tuple[Float[Tensor, "rows half"], ...]:
-        """Cosines and sines of each position's angles."""
-        angles = positions[:, None].float() * self._frequencies
-        return angles.cos(), angles.sin()
+    def _norm_heads(self, x: Float[Tensor, "rows heads dim"], weight: Tensor) -> Tensor:
+        """Each head by itself, or all as one, as the weight is long."""
+        return self._norm(x.reshape(len(x), -1, len(weight)), weight).view(x.shape)
 
-    def plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
-        """What all layers share, for these spans."""
-        cache.check(spans)
-        counts = torch.tensor([span.count for span in spans])
-        slots = torch.tensor([span.slot for span in spans]).repeat_interleave(counts)
-        positions = torch.cat([torch.arange(span.start, span.start + span.count) for span in spans])
-        cos, sin = (torch.cat((each, each), dim=-1)[:, None] for each in self.rotation(positions))
-        return Plan(cache.places(slots, positions), cos, sin * self._sign, self._groups(spans))
-
-    def _groups(self, spans: Sequence[Span]) -> list[Group]:
-        groups, row, first = [], 0, 0
-        while first < len(spans):
-            last = first + 1
-            while last < len(spans) and (
-                spans[last].slot == spans[last - 1].slot + 1 and spans[last].count == spans[first].count
-            ):
-                last += 1
-            members, count = spans[first:last], spans[first].count
-            length = max(span.start + span.count for span in members)
-            visible = _visible(members, count, length)
-            mask = None if bool(visible.all()) else _as_mask(visible)
-            window_mask = mask
-            if self.config.window is not None and length > self.config.window:
-                window_mask = _as_mask(visible & _visible(members, count, length, self.config.window))
-            rows = slice(row, row + len(members) * count)
-            slots = slice(members[0].slot, members[-1].slot + 1)
-            groups.append(Group(rows, slots, count, length, mask, window_mask))
-            row, first = rows.stop, last
-        return groups
-
-
-def rotary_frequencies(config: ModelConfig) -> Float[Tensor, "half"]:
-    """θ^(−2i/dim) for i < dim / 2, in radians a position, stretched as the config says.
-
-    Source: Su et al. 2021, RoFormer, eq. 15; the llama3 stretch is that of Llama 3.1's release.
-    """
-    steps = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    frequencies = 1.0 / config.rope_theta**steps
-    match config.rope_scaling:
-        case None:
-            return frequencies
-        case RopeScaling(kind="linear", factor=factor):
-            return frequencies / factor
-        case RopeScaling(factor=factor, low=low, high=high, original_context=context):
-            turns = context * frequencies / (2 * math.pi)
-            # 0 where a wave is longer than context/low, 1 where it is shorter than context/high
-            keep = ((turns - low) / (high - low)).clamp(0, 1)
-            return keep * frequencies + (1 - keep) * frequencies / factor
-
-
-def _affine(product: Product, x: Tensor, bias: Tensor | None) -> Tensor:
-    y = product(x)
-    return y if bias is None else y + bias
-
-
-def _visible(
-    spans: Sequence[Span], count: int, length: int, window: int | None = None
-) -> Bool[Tensor, "slots count length"]:
-    """Which positions each row may look at: its own and those before, no further back than the window."""
-    starts = torch.tensor([span.start for span in spans])
-    row = starts[:, None, None] + torch.arange(count)[:, None]
-    column = torch.arange(length)
-    seen = column <= row
-    return seen if window is None else seen & (column > row - window)
-
-
-def _as_mask(visible: Bool[Tensor, "slots count length"]) -> Float[Tensor, "slots 1 1 count length"]:
-    mask = torch.zeros(visible.shape).masked_fill_(~visible, -math.inf)
-    return mask[:, None, None]
+    def _plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
+        rows = rows_of(spans, cache, self.config.window)
+        rotation = None if self.config.learned_positions else self.rotary.at(rows.positions)
+        window_rotation = rotation
+        if self.config.window_rope_theta is not None:
+            window_rotation = self.window_rotary.at(rows.positions)
+        return Plan(rows, rotation, window_rotation)

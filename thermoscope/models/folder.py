@@ -7,25 +7,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from thermoscope.catalogue.config import ModelConfig
+from thermoscope.catalogue.hf_config import read_hf
 from thermoscope.errors import BadModelFile, UnsupportedModel
-from thermoscope.models.checkpoint import (
-    HF_LAYER,
-    HF_WHOLE,
-    Blocks,
-    check_parts,
-    identity,
-    name_of,
-    named_parts,
-    read_json,
-    reading,
-    refuse_unknown,
-)
+from thermoscope.models.checkpoint import Blocks, identity, name_of, read_json, reading
 from thermoscope.models.folder_tokenizer import folder_tokenizer
+from thermoscope.models.names import folder_names
+from thermoscope.models.parts import places_of
 
 INDEX_FILE, WEIGHTS_FILE = "model.safetensors.index.json", "model.safetensors"
 DTYPES = ("F32", "BF16", "F16")
-HARMLESS = ".rotary_emb.inv_freq"  # a buffer that older versions of transformers saved
+# buffers that older versions of transformers saved
+HARMLESS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+PREFIX = "transformer."  # what some files of GPT-2 have before every name, and some have not
+TRANSPOSED = tuple(f".{name}.weight" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"))
 
 
 class FolderCheckpoint:
@@ -34,28 +28,22 @@ class FolderCheckpoint:
     def __init__(self, path: Path) -> None:
         self.name, self.identity = name_of(path), identity(path)
         config = read_json(path / "config.json")
-        if config.get("quantization_config"):
-            raise UnsupportedModel(
-                f"{path.name}: got weights quantised for another engine (quantization_config), expected "
-                "plain F32, F16 or BF16; take the unquantised model or a GGUF of it."
-            )
+        refuse_quantised(path, config)
         with reading(f"{path.name}/config.json"):
-            self.config = ModelConfig.from_hf(config)
-        named = named_parts(self.config, HF_WHOLE, HF_LAYER, "model.layers.{}.")
-        self._places: dict[str, tuple[Any, str, Path]] = {}  # part -> open file, tensor's name, path
-        unknown = []
-        for file in _weight_files(path):
+            self.config = read_hf(config)
+        # Gemma saves the distance of a norm's weights from 1
+        self._norms_from_one = self.config.family == "gemma3"
+        names = folder_names(self.config)
+        self._tensors: dict[str, tuple[Any, str, Path]] = {}  # name -> open file, name in it, path
+        for file in weight_files(path):
             handle = _opened(file)
-            for name in handle.keys():  # noqa: SIM118  (a safetensors file is no mapping)
-                if name in named:
-                    self._places[named[name]] = (handle, name, file)
-                elif not name.endswith(HARMLESS):
-                    unknown.append(name)
-        if self.config.tied:
-            self._places.pop("head", None)  # a copy of the embedding
-        shapes = {part: self._shape(part) for part in self._places}
-        refuse_unknown(unknown, self.config, path.name)
-        check_parts(shapes, self.config, path.name)
+            for full in handle.keys():  # noqa: SIM118  (a safetensors file is no mapping)
+                name = full.removeprefix(PREFIX)
+                copy = self.config.tied and names.parts(name, 0) == ("head",)  # of the embedding
+                if not copy and not name.endswith(HARMLESS):
+                    self._tensors[name] = (handle, full, file)
+        shapes = {name: self._shape(name) for name in self._tensors}
+        self._places = places_of(shapes, names, self.config, path.name)
         self.tokenizer = folder_tokenizer(path, config, rows=self.config.vocab)
 
     def has(self, part: str) -> bool:
@@ -64,31 +52,47 @@ class FolderCheckpoint:
 
     def read(self, part: str) -> torch.Tensor:
         """The part as it is stored."""
-        handle, name, file = self._places[part]
-        tensor: torch.Tensor = handle.get_tensor(name)
+        place = self._places[part]
+        handle, full, file = self._tensors[place.tensor]
+        rows, view = slice(place.start, place.stop), handle.get_slice(full)
+        tensor: torch.Tensor = view[:, rows].T if full.endswith(TRANSPOSED) else view[rows]
         if not torch.isfinite(tensor).all():
             raise BadModelFile(
-                f"{file.name}: {name}: got NaN or infinite weights, "
+                f"{file.name}: {full}: got NaN or infinite weights, "
                 "expected finite ones; fetch the file again."
             )
-        return tensor
+        return tensor.float() + 1 if self._norms_from_one and part.endswith("_norm") else tensor
 
     def blocks(self, part: str) -> Blocks | None:  # noqa: ARG002  (the protocol names it)
         """None: safetensors hold no blocks."""
         return None
 
-    def _shape(self, part: str) -> tuple[int, ...]:
-        handle, name, file = self._places[part]
-        view = handle.get_slice(name)
+    def _shape(self, name: str) -> tuple[int, ...]:
+        handle, full, file = self._tensors[name]
+        view = handle.get_slice(full)
         if (dtype := view.get_dtype()) not in DTYPES:
             raise UnsupportedModel(
-                f"{file.name}: {name}: got type {dtype}, expected one of {', '.join(DTYPES)}; "
+                f"{file.name}: {full}: got type {dtype}, expected one of {', '.join(DTYPES)}; "
                 "take the unquantised model or a GGUF of it."
             )
-        return tuple(view.get_shape())
+        shape = tuple(view.get_shape())
+        return shape[::-1] if full.endswith(TRANSPOSED) else shape
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def refuse_quantised(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse weights that only another engine's kernels can read."""
+    if config.get("quantization_config"):
+        raise UnsupportedModel(
+            f"{folder.name}: got weights quantised for another engine (quantization_config), expected "
+            "plain F32, F16 or BF16; take the unquantised model or a GGUF of it."
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """A folder's safetensors files, single or sharded; pickles are never loaded.
+
+    **Errors:** `UnsupportedModel` where there are only pickles; `BadModelFile` where none or too many.
+    """
     if (folder / INDEX_FILE).exists():
         return _shards(folder, read_json(folder / INDEX_FILE))
     files = sorted(folder.glob("*.safetensors"))

@@ -5,7 +5,6 @@ its own, in which a row's numbers do not depend on the company that it is in.
 """
 
 import ctypes
-import math
 from collections.abc import Sequence
 
 import torch
@@ -13,13 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from thermoscope.models.attention import Probe, attend, rows_of
 from thermoscope.models.cache import KVCache, Span
-from thermoscope.models.decoder import Decoder, Layer, Probe
+from thermoscope.models.decoder import Decoder, Layer
 from thermoscope.models.kernels import build
 from thermoscope.models.kernels import library as native
 from thermoscope.models.panels import Panels
 
-NORMS = ("attention_norm", "q_norm", "k_norm", "mlp_norm")
+ACTIVATIONS = ("silu", "gelu_tanh")  # by their number in step.h
+NORMS = ("attention_norm", "q_norm", "k_norm", "attention_post_norm", "mlp_norm", "mlp_post_norm")
 PRODUCTS = ("qkv", "output", "gate_up", "down")
 
 
@@ -27,6 +28,7 @@ class Fused:
     """The same model as `plain`; `Fused.takes` says which models can be."""
 
     cache_type = torch.float16
+    shows = Decoder.shows
 
     def __init__(self, plain: Decoder) -> None:
         self.plain = plain
@@ -37,7 +39,7 @@ class Fused:
         assert isinstance(plain.head, Panels)
         self._head = plain.head.matrix()
         self._layers = (native.Layer * len(plain.layers))(*map(_layer, plain.layers))
-        self._rotation = torch.empty(0)
+        self._rotations: list[Tensor] = []
         config = self.config
         self._network = native.Network(
             layers=self._layers,
@@ -46,9 +48,11 @@ class Fused:
             kv_heads=config.kv_heads,
             dim=config.head_dim,
             ffn=config.ffn,
-            rotary=config.head_dim,
+            rotary=config.rotary_dim or config.head_dim,
+            norm_whole=config.qk_norm_whole,
+            activation=ACTIVATIONS.index(config.activation),
             eps=config.norm_eps,
-            scale=1 / math.sqrt(config.head_dim),
+            scale=plain.scale,
         )
         for index, layer in enumerate(self._layers):
             layer.window = config.window if config.windowed and config.windowed[index] else 0
@@ -58,8 +62,12 @@ class Fused:
         """Whether the native step has a path for every part of this decoder."""
         config = plain.config
         products = [getattr(layer, name) for layer in plain.layers for name in PRODUCTS]
-        return all(isinstance(product, Panels) for product in (*products, plain.head)) and bool(
-            build.library().attends(config.head_dim)
+        return (
+            all(isinstance(product, Panels) for product in (*products, plain.head))
+            and config.norm == "rms"
+            and config.gated
+            and config.activation in ACTIVATIONS
+            and bool(build.library().attends(config.head_dim))
         )
 
     def forward(
@@ -71,7 +79,7 @@ class Fused:
     ) -> Float[Tensor, "rows hidden"]:
         """What `Decoder.forward` does; probes see the same quantities."""
         cache.check(spans)
-        x = F.embedding(tokens, self.embedding).float()
+        x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
         count = len(x)
         # The step writes by address: what does not fit would land in another's place.
         if count != (places := sum(span.count for span in spans)):
@@ -101,7 +109,7 @@ class Fused:
             x.data_ptr(),
             len(x),
             logits.data_ptr(),
-            torch.get_num_threads(),
+            self._library.threads,
         )
         return logits
 
@@ -110,7 +118,7 @@ class Fused:
     ) -> None:
         keys, values = cache.keys, cache.values
         held = native.Cache(keys.data_ptr(), values.data_ptr(), keys.stride(0), keys.stride(1))
-        threads = torch.get_num_threads()
+        threads = self._library.threads
         self._library.forward(self._network, rows, held, x.data_ptr(), first, last, taps, threads, self.spent)
 
     def _watched(
@@ -118,30 +126,33 @@ class Fused:
     ) -> None:
         """A layer at a time, with what the probes see kept apart."""
         config, count = self.config, len(x)
-        plan = self.plain.plan(spans, cache)
+        where = rows_of(spans, cache, config.window)
         for index in range(config.layers):
             probe("residual", index, x.clone())  # the step adds to x in place
             qkv = x.new_empty(count, config.heads + 2 * config.kv_heads, config.head_dim)
             attended, widened = torch.empty_like(x), torch.empty_like(x)
             taps = native.Taps(*(each.data_ptr() for each in (qkv, attended, widened)))
             self._run(x, rows, cache, index, index + 1, taps)
+            # The step keeps no weights, so the probes' are computed once more, from the same q, k and v.
             q, k, v = torch.split(qkv, [config.heads, config.kv_heads, config.kv_heads], dim=1)
-            probe("q", index, q)
-            probe("k", index, k)
-            probe("v", index, v)
-            # The step keeps no weights, so they are computed once more, from the same queries and keys.
-            self.plain.read(index, q, plan, cache, probe)
+            windowed = bool(config.windowed) and config.windowed[index]
+            attend(index, q, k, v, where, cache, probe, scale=self.plain.scale, windowed=windowed)
             probe("attention_out", index, attended)
             probe("mlp_out", index, widened)
         probe("residual", config.layers, x)
 
     def _turn(self, context: int) -> None:
-        """Have the rotations of every position ready, [context, cos and sin, dim / 2]."""
-        if len(self._rotation) < context:
-            cos, sin = self.plain.rotation(torch.arange(context))
-            self._rotation = torch.stack((cos, sin), dim=1).contiguous()
-            for layer in self._layers:
-                layer.rotation = self._rotation.data_ptr()
+        """Have the rotations of every position ready, [context, cos and sin, turning / 2]."""
+        if self._rotations and len(self._rotations[0]) >= context:
+            return
+        plain, windowed, self._rotations = self.plain, self.config.windowed, []
+        for rotary in (plain.rotary, plain.window_rotary):
+            cos, sin = (each[:, 0] for each in rotary.at(torch.arange(context)))
+            half = cos.shape[1] // 2
+            self._rotations.append(torch.stack((cos[:, :half], sin[:, half:]), dim=1).contiguous())
+        own = self.config.window_rope_theta is not None
+        for index, layer in enumerate(self._layers):
+            layer.rotation = self._rotations[own and windowed[index]].data_ptr()
 
 
 def _layer(layer: Layer) -> native.Layer:

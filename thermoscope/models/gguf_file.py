@@ -1,5 +1,6 @@
 """A model in one GGUF file."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,26 +9,19 @@ import torch
 from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 
-from thermoscope.catalogue.config import ModelConfig
+from thermoscope.catalogue.gguf_config import read_gguf
 from thermoscope.errors import BadModelFile, UnsupportedModel
-from thermoscope.models.checkpoint import (
-    GGUF_LAYER,
-    GGUF_WHOLE,
-    Blocks,
-    check_parts,
-    identity,
-    name_of,
-    named_parts,
-    reading,
-    refuse_unknown,
-)
+from thermoscope.models.checkpoint import Blocks, identity, name_of, reading
 from thermoscope.models.gguf_blocks import Bytes, unpack
-from thermoscope.models.gguf_header import TensorInfo, read_header
+from thermoscope.models.gguf_header import read_header
 from thermoscope.models.gguf_tokenizer import gguf_tokenizer
+from thermoscope.models.names import gguf_names
+from thermoscope.models.parts import places_of
 
 DENSE = {Kind.F32: torch.float32, Kind.F16: torch.float16, Kind.BF16: torch.bfloat16}
 QUANTISED = (Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K)
-HARMLESS = re.compile(r"blk\.\d+\.attn_rot_embd")  # rotary frequencies that old converters wrote out
+# rotary frequencies that old converters wrote out, and those for longer contexts than the decoder allows
+HARMLESS = re.compile(r"blk\.\d+\.attn_rot_embd.*|rope_factors_long\.weight")
 
 
 class GGUFCheckpoint:
@@ -37,18 +31,17 @@ class GGUFCheckpoint:
         header = read_header(path)
         self.path, self.name, self.identity = path, name_of(path), identity(path)
         with reading(path.name):
-            shapes = {name: info.shape for name, info in header.tensors.items()}
-            self.config = ModelConfig.from_gguf(header.metadata, shapes)
-        named = named_parts(self.config, GGUF_WHOLE, GGUF_LAYER, "blk.{}.")
-        self._tensors = {named[name]: info for name, info in header.tensors.items() if name in named}
-        unknown = (name for name in shapes if name not in named and not HARMLESS.match(name))
-        refuse_unknown(unknown, self.config, path.name)
-        check_parts({part: info.shape for part, info in self._tensors.items()}, self.config, path.name)
-        for part, info in self._tensors.items():
-            if info.kind not in DENSE and info.kind not in QUANTISED:
+            shapes = {
+                name: info.shape for name, info in header.tensors.items() if not HARMLESS.fullmatch(name)
+            }
+            self.config = read_gguf(header.metadata, shapes)
+        self._tensors = {name: header.tensors[name] for name in shapes}
+        self._places = places_of(shapes, gguf_names(self.config), self.config, path.name)
+        for name, info in self._tensors.items():
+            if info.kind not in DENSE and (info.kind not in QUANTISED or len(info.shape) == 1):
                 expected = ", ".join(kind.name for kind in (*DENSE, *QUANTISED))
                 raise UnsupportedModel(
-                    f"{path.name}: {part}: got tensor type {info.kind.name}, expected one of {expected}; "
+                    f"{path.name}: {name}: got tensor type {info.kind.name}, expected one of {expected}; "
                     "take another quantisation of this model."
                 )
         # llama.cpp turns rotary pairs (i, i + d/2) of arch llama into neighbours (2i, 2i + 1)
@@ -57,50 +50,44 @@ class GGUFCheckpoint:
 
     def has(self, part: str) -> bool:
         """Whether the file holds this part."""
-        return part in self._tensors
+        return part in self._places
 
     def read(self, part: str) -> torch.Tensor:
         """The part as a dense tensor: F16 and BF16 as they are, everything else as float32."""
-        info = self._tensors[part]
-        raw = self._bytes(info)
+        place, raw = self._places[part], self._rows(part)
+        info = self._tensors[place.tensor]
         if info.kind in DENSE:
-            dense = torch.from_numpy(raw).view(DENSE[info.kind]).reshape(info.shape)
-            rows = self._rows(part, info.shape[0])
-            return self._finite(part, dense if rows is None else dense[torch.from_numpy(rows)])
-        with np.errstate(all="ignore"):  # a scale that is not finite is told from the result
-            values = dequantize(self._in_rows(part, raw), info.kind)
-        return self._finite(part, torch.from_numpy(values.reshape(info.shape)))
+            values = torch.from_numpy(raw).view(DENSE[info.kind])
+        else:
+            with np.errstate(all="ignore"):  # a scale that is not finite is told from the result
+                values = torch.from_numpy(dequantize(raw, info.kind))
+        return self._finite(part, values if len(info.shape) > 1 else values.flatten())
 
     def blocks(self, part: str) -> Blocks | None:
         """The part in blocks of 32 with a scale and a minimum, where its type is of that form."""
-        info = self._tensors[part]
         with np.errstate(all="ignore"):
-            blocks = unpack(self._in_rows(part, self._bytes(info)), info.kind)
+            blocks = unpack(self._rows(part), self._tensors[self._places[part].tensor].kind)
         if blocks:
             self._finite(part, blocks.scale)
             self._finite(part, blocks.minimum)
         return blocks
 
-    def _bytes(self, info: TensorInfo) -> Bytes:
-        found = np.fromfile(self.path, np.uint8, info.size, offset=info.start)
-        if len(found) != info.size:
+    def _rows(self, part: str) -> Bytes:
+        """The part's bytes, a line for each of its rows, in the order that its rotary pairs want."""
+        place = self._places[part]
+        info = self._tensors[place.tensor]
+        width = info.size // math.prod(info.shape[:-1] or info.shape)
+        count = place.stop - place.start
+        found = np.fromfile(self.path, np.uint8, count * width, offset=info.start + place.start * width)
+        if len(found) != count * width:
             raise BadModelFile(
-                f"{self.path.name}: got {len(found):,} of {info.size:,} bytes "
+                f"{self.path.name}: got {len(found):,} of {count * width:,} bytes "
                 "of a tensor; the file shrank while in use."
             )
-        return found
-
-    def _in_rows(self, part: str, raw: Bytes) -> Bytes:
-        rows = raw.reshape(self._tensors[part].shape[0], -1)
-        order = self._rows(part, len(rows))
-        return rows if order is None else rows[order]
-
-    def _rows(self, part: str, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-        """The order that undoes llama.cpp's permutation of q and k; None where there is none."""
-        leaf = part.rpartition(".")[2]
-        if not self._permuted or leaf not in ("q", "k", "q_bias", "k_bias"):
-            return None
-        return np.arange(count).reshape(-1, self.config.head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
+        rows = found.reshape(count, width)
+        if self._permuted and part.rpartition(".")[2] in ("q", "k", "q_bias", "k_bias"):
+            rows = rows.reshape(-1, self.config.head_dim // 2, 2, width).swapaxes(1, 2).reshape(count, width)
+        return rows
 
     def _finite(self, part: str, values: torch.Tensor) -> torch.Tensor:
         if not torch.isfinite(values).all():

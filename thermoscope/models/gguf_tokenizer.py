@@ -74,11 +74,11 @@ def gguf_tokenizer(metadata: Mapping[str, Any], *, rows: int, where: str) -> our
         _check_tokens(tokens, rows, where)
         core, bos_wanted = _byte_level(fields, where) if kind == "gpt2" else _sentencepiece(fields)
         types: list[int] = fields.get("token_type") or [1] * len(tokens)
-        for content, type_ in zip(tokens, types, strict=True):
-            if type_ in (UNKNOWN, CONTROL):
-                core.add_special_tokens([AddedToken(content, normalized=False, special=True)])
-            elif type_ == USER_DEFINED:
-                core.add_tokens([AddedToken(content, normalized=False, special=False)])
+        typed = list(zip(tokens, types, strict=True))
+        control = [content for content, type_ in typed if type_ in (UNKNOWN, CONTROL)]
+        whole = [content for content, type_ in typed if type_ == USER_DEFINED]
+        core.add_special_tokens([AddedToken(content, normalized=False, special=True) for content in control])
+        core.add_tokens([AddedToken(content, normalized=False, special=False) for content in whole])
         ends = {name: fields.get(f"{name}_token_id") for name in ("eos", "eot", "eom")}
         bos = fields.get("bos_token_id", 1 if kind == "llama" else None)
         ours.check_ids(core, {**ends, "bos": bos}, rows, where)

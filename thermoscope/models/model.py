@@ -1,23 +1,29 @@
 """A name or a path -> a model that is ready to run."""
 
 import contextlib
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.catalogue.precision import PRECISIONS, Precision
-from thermoscope.errors import BadModelFile, InvalidRequest
-from thermoscope.models import pack, packed, store
+from thermoscope.errors import BadModelFile, InvalidRequest, OutOfMemory
+from thermoscope.models import foreign, pack, packed, store, yardstick
+from thermoscope.models.adapter import Adapter
 from thermoscope.models.cache import KVCache
-from thermoscope.models.checkpoint import open_checkpoint
+from thermoscope.models.checkpoint import Checkpoint, name_of, open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import Fused
 from thermoscope.models.kernels import build as kernel
 from thermoscope.models.tokenizer import Tokenizer
 from thermoscope.planning import memory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Model:
     precision: Precision
     config: ModelConfig
     tokenizer: Tokenizer
-    decoder: Decoder | Fused
+    decoder: Decoder | Fused | Adapter
+    rounding: float | None = None  # mean KL to the file's own weights, nats a token, where they were rounded
 
     @property
     def native(self) -> bool:
@@ -38,6 +45,13 @@ class Model:
     def cache(self, *, slots: int, context: int) -> KVCache:
         """An empty cache of the kind that the decoder reads and writes."""
         return KVCache(self.config, slots=slots, context=context, dtype=self.decoder.cache_type)
+
+    def run_on(self, threads: int) -> None:
+        """Use so many threads, from the thread that calls: its own, or PyTorch's."""
+        if self.native:
+            kernel.library().threads = threads
+            threads = 1  # PyTorch's would spin beside the kernel's on the same cores
+        torch.set_num_threads(threads)
 
     @classmethod
     def load(
@@ -66,9 +80,28 @@ class Model:
         if native:
             kernel.library()
         source = store.locate(name, progress=progress)
+        if foreign.is_foreign(source):
+            return _foreign(source, precision, slots, context)
         ready = _packed(source, precision, kernel.available() if native is None else native, slots, context)
+        if ready.rounding is not None:
+            log.warning(
+                "%s: weights rounded to %s, mean KL to the file's own %.2g nats a token (%d tokens of text).",
+                ready.name, ready.precision, ready.rounding, yardstick.TOKENS,
+            )  # fmt: skip
         decoder = pack.build(ready.config, ready.tensors)
-        return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder)
+        return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder, ready.rounding)
+
+
+def _foreign(source: Path, precision: Precision | None, slots: int, context: int | None) -> Model:
+    """A family that is not ours, run by transformers."""
+    if precision not in (None, "fp32"):
+        raise InvalidRequest(
+            f"precision: got {precision!r}, expected fp32 for a model that runs through transformers.",
+            param="precision",
+        )
+    found = foreign.Foreign.open(source)
+    _check_memory(found.config, "fp32", slots, context, found.weight_bytes)
+    return Model(name_of(source), "fp32", found.config, found.tokenizer, found.load())
 
 
 def _packed(
@@ -88,7 +121,8 @@ def _packed(
     chosen = precision or pack.default_precision(checkpoint, native=native)
     _check_memory(checkpoint.config, chosen, slots, context)
     tensors = dict(pack.pack(checkpoint, chosen, native=native))
-    ready = packed.Packed(checkpoint.name, chosen, checkpoint.config, checkpoint.tokenizer, tensors)
+    rounding = _rounding(checkpoint, tensors) if pack.rounded(checkpoint, chosen) else None
+    ready = packed.Packed(checkpoint.name, chosen, checkpoint.config, checkpoint.tokenizer, tensors, rounding)
     size = sum(tensor.nbytes for tensor in tensors.values())
     with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time, no more
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +131,22 @@ def _packed(
     return ready
 
 
-def _check_memory(config: ModelConfig, precision: Precision, slots: int, context: int | None) -> None:
+def _rounding(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> float | None:
+    """What rounding costs, where there is memory for both forms at once."""
+    try:
+        _check_memory(checkpoint.config, "fp32", 1, yardstick.TOKENS)
+    except OutOfMemory as error:
+        log.warning("%s: weights rounded; by how much is not measured: %s", checkpoint.name, error)
+        return None
+    exact, rounded = (
+        pack.build(checkpoint.config, each) for each in (dict(pack.pack(checkpoint, "fp32")), tensors)
+    )
+    return yardstick.divergence(exact, rounded, checkpoint.tokenizer)
+
+
+def _check_memory(
+    config: ModelConfig, precision: Precision, slots: int, context: int | None, weights: int | None = None
+) -> None:
     longest = min(context or config.context, config.context)
-    needed = memory.serving_memory(config, precision, slots=slots, context=longest)
+    needed = memory.serving_memory(config, precision, slots=slots, context=longest, file_bytes=weights)
     memory.check_fits(needed.total, memory.free_bytes())

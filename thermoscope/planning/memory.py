@@ -64,10 +64,11 @@ def bytes_per_weight(precision: str, columns: int) -> float:
 def weight_bytes(config: ModelConfig, precision: str) -> int:
     """Bytes of all parameters at a precision; the rows are taken to be as long as the model is wide.
 
-    The embedding and the output head keep 16 bits where the precision has fewer: they decide most of what
+    The embeddings and the output head keep 16 bits where the precision has fewer: they decide most of what
     rounding costs in quality.
     """
-    tables = config.vocab * config.hidden * (1 if config.tied else 2)
+    rows = config.vocab * (1 if config.tied else 2) + config.context * config.learned_positions
+    tables = rows * config.hidden
     each = bytes_per_weight(precision, config.hidden)
     return round(tables * max(2.0, each) + (config.parameters - tables) * each)
 
@@ -87,9 +88,10 @@ def working_bytes(config: ModelConfig, *, slots: int, context: int) -> int:
     - Serving: one layer's activations for a chunk of a prompt (residual stream, Q, K, V, gate and up,
       attention scores of every head over the context), and the logits of every slot.
     """
-    largest = max(config.vocab, config.ffn) * config.hidden
+    ffn = max(config.ffn, config.expert_ffn)  # at worst one expert has every row
+    largest = max(config.vocab, ffn) * config.hidden
     chunk = min(PREFILL_CHUNK, context)
-    row = 2 * config.hidden + config.head_dim * (config.heads + 2 * config.kv_heads) + 2 * config.ffn
+    row = 2 * config.hidden + config.head_dim * (config.heads + 2 * config.kv_heads) + 2 * ffn
     row += config.heads * context
     return FLOAT32 * max(largest, chunk * row + slots * config.vocab)
 

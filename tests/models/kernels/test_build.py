@@ -40,9 +40,9 @@ def compiler(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def copying(compiler, kernel):
+def copying(compiler, compiled):
     """A compiler that copies what was compiled before."""
-    return compiler(f'cp "{kernel.path}" "$out"')
+    return compiler(f'cp "{compiled.path}" "$out"')
 
 
 def count(calls):
@@ -91,7 +91,7 @@ def test_a_compiler_that_is_not_there_is_none(monkeypatch, tmp_path):
         (': > "$out"', "file too short"),
     ],
 )
-def test_a_broken_compiler_is_told_and_leaves_nothing(compiler, kernel, cache, script, said):
+def test_a_broken_compiler_is_told_and_leaves_nothing(compiler, compiled, cache, script, said):
     compiler(script)
     with pytest.raises(KernelUnavailable, match=said) as caught:
         build.build()
@@ -99,7 +99,7 @@ def test_a_broken_compiler_is_told_and_leaves_nothing(compiler, kernel, cache, s
     assert "\n" not in str(caught.value)
     assert build.built() is None
     assert [each.suffix for each in cache.iterdir()] == [".lock"]
-    compiler(f'cp "{kernel.path}" "$out"', name="sound")  # the way out that the message names
+    compiler(f'cp "{compiled.path}" "$out"', name="sound")  # the way out that the message names
     assert build.build() == build.built()
 
 
@@ -110,14 +110,14 @@ def test_a_compiler_that_hangs_is_given_up(compiler, monkeypatch):
         build.build()
 
 
-def test_a_compiler_may_have_arguments(compiler, kernel, monkeypatch):
-    compiler(f'test "$1" = -m64 && cp "{kernel.path}" "$out"')
+def test_a_compiler_may_have_arguments(compiler, compiled, monkeypatch):
+    compiler(f'test "$1" = -m64 && cp "{compiled.path}" "$out"')
     monkeypatch.setenv("CXX", os.environ["CXX"] + " -m64")
     assert build.build() == build.built()
 
 
 @pytest.mark.timeout(120)
-def test_a_compiler_that_computes_wrong_is_caught(compiler, kernel, tmp_path, cache):
+def test_a_compiler_that_computes_wrong_is_caught(compiler, compiled, tmp_path, cache):
     """A wrong build by hand: the same sources, but for one sign."""
     wrong = tmp_path / "wrong"
     wrong.mkdir()
@@ -126,7 +126,7 @@ def test_a_compiler_that_computes_wrong_is_caught(compiler, kernel, tmp_path, ca
     text = (wrong / "blocks.cpp").read_text()
     assert text.count("sums[b] = scale * float(sum);") == 1
     (wrong / "blocks.cpp").write_text(text.replace("sums[b] = scale *", "sums[b] = -scale *"))
-    used = json.loads(kernel.path.with_suffix(".json").read_text())["compiler"]
+    used = json.loads(compiled.path.with_suffix(".json").read_text())["compiler"]
     compiler(f'{used} -std=c++20 -O1 -fPIC -shared -pthread {build._native()} "{wrong}"/*.cpp -o "$out"')
     with pytest.raises(KernelUnavailable, match=r"for a product, expected .*; set CXX to another"):
         build.build()
@@ -134,8 +134,8 @@ def test_a_compiler_that_computes_wrong_is_caught(compiler, kernel, tmp_path, ca
     assert not build.available()
 
 
-def test_the_test_of_a_library_sees_a_wrong_result(kernel):
-    library = Library(kernel.path)
+def test_the_test_of_a_library_sees_a_wrong_result(compiled):
+    library = Library(compiled.path)
     assert library.fault() is None
     library.multiply = lambda *_: None
     assert "got 0.0 for a product" in library.fault()
@@ -203,8 +203,8 @@ def test_a_cache_that_cannot_be_written_is_told(copying, cache):
         build.build()
 
 
-def test_two_processes_at_once_compile_once(compiler, kernel):
-    calls = compiler(f'sleep 0.5; cp "{kernel.path}" "$out"')
+def test_two_processes_at_once_compile_once(compiler, compiled):
+    calls = compiler(f'sleep 0.5; cp "{compiled.path}" "$out"')
     command = [sys.executable, "-m", "thermoscope.models.kernels.build"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [each.communicate()[0] for each in both]

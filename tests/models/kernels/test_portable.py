@@ -55,7 +55,7 @@ def checksums(*command):
 
 
 @pytest.fixture(scope="session")
-def native(kernel, make):
+def native(compiled, make):
     """What the build for this machine prints."""
     return checksums(make("native", build._native())[0])
 

@@ -1,5 +1,6 @@
 // What Python calls, by ctypes: the C++ functions under names that do not change.
 #include "attention.h"
+#include "distribution.h"
 #include "step.h"
 #include "team.h"
 
@@ -40,6 +41,16 @@ void thermoscope_forward(const Network* network, const Rows* rows, const Cache* 
 void thermoscope_unembed(const Matrix* head, const float* norm, float eps, const float* x, int count, float* logits,
                          int threads) {
     unembed(*head, norm, eps, x, count, logits, threads);
+}
+
+void thermoscope_summarise(const float* logits, int rows, int vocab, const double* temperatures, int best, Summary* out,
+                           int32_t* ids, int threads) {
+    summarise(logits, rows, vocab, temperatures, best, out, ids, threads);
+}
+
+int thermoscope_draw(const float* logits, int vocab, double greatest, double temperature, uint64_t key,
+                     int threads) {
+    return draw(logits, vocab, greatest, temperature, key, threads);
 }
 
 }

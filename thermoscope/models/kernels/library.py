@@ -1,9 +1,11 @@
 """The native library as Python sees it: the structures of step.h and the functions of api.cpp."""
 
 import ctypes
-from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_double, c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 BLOCK = 32
 PARTS = ("products", "attention", "rows")  # what `spent` counts, in step.h's order
@@ -84,9 +86,13 @@ class Taps(ctypes.Structure):
 
 
 class Library:
-    """The functions of api.cpp. Pointers are tensors' `data_ptr()`."""
+    """The functions of api.cpp. Pointers are tensors' `data_ptr()`.
+
+    `threads`: how many run a call, one for each physical core unless it is set.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.threads = psutil.cpu_count(logical=False) or 1
         handle = ctypes.CDLL(str(path))
 
         def function(name: str, *arguments: type, result: type | None = None) -> Any:
@@ -112,6 +118,10 @@ class Library:
             c_int,
             c_void_p,
         )
+        self.summarise = function(
+            "summarise", c_void_p, c_int, c_int, c_void_p, c_int, c_void_p, c_void_p, c_int
+        )
+        self.draw = function("draw", c_void_p, c_int, c_double, c_double, c_uint64, c_int, result=c_int)
         self.unembed = function("unembed", matrix, c_void_p, c_float, c_void_p, c_int, c_void_p, c_int)
 
     def fault(self) -> str | None:

@@ -57,7 +57,7 @@ def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, ze
     codes = torch.empty(rows, columns, dtype=torch.int8)
     numbers = x.new_empty(2, rows, columns // BLOCK)
     library.multiply(
-        about, x.data_ptr(), rows, codes.data_ptr(), numbers.data_ptr(), y.data_ptr(), torch.get_num_threads()
+        about, x.data_ptr(), rows, codes.data_ptr(), numbers.data_ptr(), y.data_ptr(), library.threads
     )
     return y
 

@@ -43,6 +43,7 @@ inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 inline Floats size(Floats a) { return _mm512_abs_ps(a); }
 inline float greatest(Floats a) { return _mm512_reduce_max_ps(a); }
+inline bool reaches(Floats a, float least) { return _mm512_cmp_ps_mask(a, same(least), _CMP_GE_OQ) != 0; }
 inline bool finite(Floats a) {
     return _mm512_cmp_ps_mask(size(a), same(std::numeric_limits<float>::max()), _CMP_LE_OQ) == 0xffff;
 }
@@ -144,6 +145,13 @@ inline float greatest(Floats a) {
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
     return lanes[0];
+}
+inline bool reaches(Floats a, float least) {  // whether some lane does
+    float lanes[LANES];
+    store(lanes, a);
+    bool some = false;
+    for (float each : lanes) some |= each >= least;
+    return some;
 }
 inline bool finite(Floats a) {
     float lanes[LANES];
