@@ -31,11 +31,15 @@ PATIENCE = 120  # seconds for llama-server to load
 
 
 class Judged(NamedTuple):
-    """One greedy run: where the two first differ, and fp32's margin there; None where they do not."""
+    """One greedy run: where the two first differ, fp32's margin there, and whose token fp32 says.
+
+    None where they do not differ.
+    """
 
     prompt: str
-    position: int | None
-    margin: float | None
+    position: int | None = None
+    margin: float | None = None
+    fp32: str | None = None  # ours, theirs, neither
 
 
 class Scores(NamedTuple):
@@ -138,21 +142,23 @@ def _greedy(model: str, ours: Any, folder: Path, path: Path, threads: int) -> It
     reference = Model.load(model, precision="fp32")
     for prompt, ids, mine, (other, ended) in zip(prompts, asked, said, theirs, strict=True):
         place = first_difference(mine, other, ended, ours.tokenizer.end_ids)
-        margin = None
-        if place is not None:
-            two = replay(reference, [*ids, *mine[:place]], logits=True).logits[-1].topk(2).values.tolist()
-            margin = two[0] - two[1]
-        yield Judged(prompt, place, margin)
+        if place is None:
+            yield Judged(prompt)
+            continue
+        scores, best = replay(reference, [*ids, *mine[:place]], logits=True).logits[-1].topk(2)
+        says = {tuple(mine[place : place + 1]): "ours", tuple(other[place : place + 1]): "theirs"}
+        margin = float(scores[0] - scores[1])
+        yield Judged(prompt, place, margin, says.get((int(best[0]),), "neither"))
 
 
 def first_difference(mine: list[int], other: list[int], ended: bool, ends: frozenset[int]) -> int | None:
-    """Where two runs part. llama.cpp's leaves out the token that `ended` it; ours has it last."""
+    """Where two runs part. The token that `ended` a run is the last of ours, and may be missing in theirs."""
     for place, (a, b) in enumerate(zip(mine, other, strict=False)):
         if a != b:
             return place
     if len(mine) == len(other) + 1 and ended and mine[-1] in ends:
         return None
-    return None if len(mine) == len(other) and not ended else min(len(mine), len(other))
+    return None if len(mine) == len(other) else min(len(mine), len(other))
 
 
 def llama_greedy(

@@ -164,7 +164,9 @@ def agreement_lines(agreement: dict[str, Any] | None) -> list[Line]:
     if (greedy := agreement.get("greedy")) is not None:
         gaps = [each["margin"] for each in greedy if each["margin"] is not None]
         worst = max(gaps, default=0.0)
-        figure = f"{len(greedy) - len(gaps)} of {len(greedy)} runs the same; widest margin {worst:.3f}"
+        ours = sum(each["fp32"] == "ours" for each in greedy)
+        figure = f"{len(greedy) - len(gaps)} of {len(greedy)} runs the same, fp32 says ours in {ours} of the "
+        figure += f"others; widest margin {worst:.3f}"
         lines.append(
             Line("first differences' margin in fp32", figure, None, "≤ 0.3 nats", bool(worst <= 0.3))
         )
