@@ -1,50 +1,36 @@
-"""Who is measured: each in a process of its own, loaded once, asleep until it is its turn.
-
-So that two of them never share a pool of threads, each has its own peak of memory, and rounds can
-alternate, which a noisy machine needs.
-"""
+"""Who is measured here: Thermoscope in a process of its own, and new processes of it."""
 
 import contextlib
-import json
-import multiprocessing
 import os
-import queue
 import resource
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from multiprocessing.connection import Connection
+import urllib.request
+from collections.abc import Iterator, Sequence
+from json import dumps, loads
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
+from thermoscope.bench import measure
+from thermoscope.models.store import cache_dir
+
 QUESTION = "Explain in a few sentences how a refrigerator keeps food cold."
-SUBJECTS = (
-    "a refrigerator",
-    "a bicycle",
-    "a piano",
-    "a sailing boat",
-    "a telescope",
-    "a compass",
-    "a kite",
-    "yeast",
-)
-
-
-class Run(NamedTuple):
-    """One measurement of decoding."""
-
-    seconds: float  # from the request to the last token
-    decoding: float  # tokens a second while every answer was in the batch
-    tokens: list[list[int]]
+PATIENCE = 300  # seconds for a server to start, or to answer
 
 
 class Ours:
     """Thermoscope, through the runner that the server uses."""
 
-    def __init__(self, model: str, precision: str | None) -> None:
+    def __init__(self, model: str, precision: str | None, threads: int | None = None, context: int = 1024):
         import thermoscope as ts
 
-        self.lm = ts.load(model, precision=precision, slots=8, context=1024)
+        self.lm = ts.load(model, precision=precision, slots=8, context=context, threads=threads)
 
     def about(self) -> dict[str, Any]:
         import torch
@@ -52,157 +38,119 @@ class Ours:
         return {
             "model": self.lm.name,
             "precision": self.lm.precision,
-            "threads": torch.get_num_threads(),
+            "native": self.lm.model.native,
             "torch": torch.__version__,
         }
 
-    def prompt(self) -> list[int]:
-        return list(self.lm.tokenizer.chat([{"role": "user", "content": QUESTION}]))
+    def bytes(self, *, lengths: Sequence[int]) -> dict[str, Any]:
+        """What a step of one row reads: weights, and the cache after so many tokens."""
+        from thermoscope.bench.bandwidth import cache_bytes, weight_bytes
 
-    def decode(self, *, tokens: int, clients: int = 1, record: bool = True) -> Run:
-        from thermoscope.engine.request import Request, Sampling
+        decoder = self.lm.model.decoder
+        kept = {length: cache_bytes(self.lm.config, decoder.cache_type, length) for length in lengths}
+        return {"weights": weight_bytes(decoder), "cache": kept}
 
-        questions = [QUESTION.replace(SUBJECTS[0], subject) for subject in SUBJECTS[:clients]]
-        sampling = Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-        requests = [
-            Request(
-                prompt=self.lm.tokenizer.chat([{"role": "user", "content": question}]),
-                sampling=sampling,
-                record=record,
-            )
-            for question in questions
-        ]
-        arrived: queue.SimpleQueue[tuple[float, int, Any]] = queue.SimpleQueue()
-        start = time.perf_counter()
-        for client, request in enumerate(requests):
-            self.lm.runner.submit(
-                request, lambda delta, client=client: arrived.put((time.perf_counter(), client, delta))
-            )
-        times: list[list[float]] = [[] for _ in requests]
-        said: list[list[int]] = [[] for _ in requests]
-        for _ in range(clients * tokens):
-            now, client, delta = arrived.get()
-            if isinstance(delta, Exception):
-                raise delta
-            times[client].append(now)
-            said[client].append(delta.step.token)
-        first, last = max(each[0] for each in times), min(each[-1] for each in times)
-        within = sum(first < now <= last for each in times for now in each)
-        return Run(max(each[-1] for each in times) - start, within / (last - first), said)
+    def prompt(self, *, length: int, client: int = 0) -> list[int]:
+        return list(measure.prompt(self.lm, length, client=client))
 
-    def prefill(self, *, tokens: int) -> float:
-        """Tokens of a prompt a second, the first token of the answer drawn."""
-        prompt = (self.prompt() * (tokens // 8))[:tokens]
-        start = time.perf_counter()
-        self.lm.generate(prompt, temperature=0, max_tokens=1, ignore_eos=True)
-        return tokens / (time.perf_counter() - start)
+    def decode(
+        self, *, prompts: Sequence[Sequence[int]], tokens: int, record: bool = True
+    ) -> measure.Decoding:
+        return measure.decode(self.lm, prompts, tokens, record=record)
+
+    def prefill(self, *, length: int) -> float:
+        return measure.prefill(self.lm, measure.prompt(self.lm, length))
 
     def peak(self) -> int:
         """Bytes resident at most so far, mapped files included; kilobytes are Linux's unit."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class Transformers:
-    """The same weights in `transformers`, bfloat16, through its own `generate`."""
+class Reader:
+    """Memory's own speed, in a process whose peak nobody counts."""
 
-    def __init__(self, path: str, threads: int) -> None:
-        os.environ["TQDM_DISABLE"] = "1"
-        import torch
-        import transformers
+    def bandwidth(self, *, threads: int) -> float:
+        from thermoscope.bench.bandwidth import read_bandwidth
 
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
-        torch.set_num_threads(threads)
-        where = Path(path)
-        place = {"gguf_file": where.name} if where.is_file() else {}
-        self.network = transformers.AutoModelForCausalLM.from_pretrained(
-            where.parent if where.is_file() else where, dtype=torch.bfloat16, **place
-        ).eval()
-
-    def decode(self, *, prompt: list[int], tokens: int) -> float:
-        """Tokens a second, from the request to the last token."""
-        import torch
-
-        start = time.perf_counter()
-        with torch.inference_mode():
-            out = self.network.generate(
-                torch.tensor([prompt]),
-                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-                max_new_tokens=tokens,
-                min_new_tokens=tokens,
-                do_sample=False,
-            )
-        assert out.shape[1] == len(prompt) + tokens
-        return tokens / (time.perf_counter() - start)
+        return read_bandwidth(threads).rate
 
 
-class Worker:
-    """A contender behind a pipe: `ask("decode", tokens=128)` calls its method there."""
+class Resident(NamedTuple):
+    """A process's memory in bytes. Of pages that others map too, `pss` counts a share and `uss` none."""
 
-    def __init__(self, contender: type, *arguments: Any) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs, contender, arguments), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._receive()
-
-    def ask(self, method: str, **settings: Any) -> Any:
-        self._pipe.send((method, settings))
-        return self._receive()
-
-    def close(self) -> None:
-        self._pipe.close()
-        self._process.join()
-
-    def _receive(self) -> Any:
-        try:
-            ok, result = self._pipe.recv()
-        except EOFError:
-            raise SystemExit("benchmark: a contender's process ended; run again to see its error.") from None
-        if not ok:
-            raise SystemExit(f"benchmark: {result}")
-        return result
+    rss: int
+    pss: int | None
+    uss: int
 
 
-def _serve(pipe: Connection, contender: type, arguments: tuple[Any, ...]) -> None:
-    try:
-        made = contender(*arguments)
-        pipe.send((True, None))
-        with contextlib.suppress(EOFError):
-            while True:
-                method, settings = pipe.recv()
-                pipe.send((True, getattr(made, method)(**settings)))
-    except Exception as error:
-        pipe.send((False, f"{contender.__name__}: {error}"))
-
-
-def llama_bench(binary: str, path: str, *, prompt: int, tokens: int, threads: int) -> tuple[float, float]:
-    """llama.cpp's own benchmark, one repetition: (prefill, decode) tokens a second."""
-    where = str(Path(binary).resolve().parent)
-    done = subprocess.run(
-        [binary, *f"-m {path} -p {prompt} -n {tokens} -t {threads} -r 1 -o json".split()],
-        env=os.environ | {"LD_LIBRARY_PATH": where},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(f"benchmark: {binary}: {done.stderr.strip().splitlines()[-1:]}")
-    prefill, decode = (row["avg_ts"] for row in json.loads(done.stdout))
-    return prefill, decode
-
-
-def cold_start(model: str) -> float:
+def cold_start(model: str, cache: Path | None = None) -> float:
     """Seconds from a new process to the first character of an answer on its output."""
     command = [sys.executable, "-m", "thermoscope", "run", QUESTION, "--model", model]
+    environment = dict(os.environ) if cache is None else {**os.environ, "THERMOSCOPE_CACHE": str(cache)}
     start = time.perf_counter()
     with subprocess.Popen(
-        [*command, "--temperature", "0", "--max-tokens", "4"], stdout=subprocess.PIPE, bufsize=0
+        [*command, "--temperature", "0", "--max-tokens", "4"],
+        **{"stdout": subprocess.PIPE, "bufsize": 0, "env": environment},
     ) as process:
-        assert process.stdout is not None
         first = process.stdout.read(1)
         seconds = time.perf_counter() - start
         process.stdout.read()
     if process.returncode or not first:
         raise SystemExit("benchmark: thermoscope run failed; see above.")
     return seconds
+
+
+def first_start(model: str, path: Path) -> float:
+    """The same with a cache that holds the model's file and nothing else: no kernel, nothing packed."""
+    with tempfile.TemporaryDirectory(prefix="thermoscope-first-") as folder:
+        cache = Path(folder)
+        if path.is_relative_to(cache_dir()):
+            place = cache / path.relative_to(cache_dir())
+            place.parent.mkdir(parents=True)
+            shutil.copy2(path, place)
+        return cold_start(model, cache)
+
+
+def resident_memory(model: str, precision: str | None, context: int) -> Resident:
+    """Of `thermoscope serve` after it has answered one request."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "thermoscope", "serve", "--model", model, "--context", str(context)]
+    command += ["--port", str(port), "--json"] + (["--precision", precision] if precision else [])
+    with _running(command) as process:
+        url = f"http://127.0.0.1:{port}"
+        name = _get(process, f"{url}/v1/models")["data"][0]["id"]
+        asked = {"model": name, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 32}
+        request = urllib.request.Request(
+            f"{url}/v1/chat/completions", dumps(asked).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            answer.read()
+        used = psutil.Process(process.pid).memory_full_info()
+    return Resident(used.rss, getattr(used, "pss", None), used.uss)
+
+
+@contextlib.contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen]:
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            yield process
+        except SystemExit:
+            said.seek(0)
+            print(said.read(), file=sys.stderr)
+            raise
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _get(process: subprocess.Popen, url: str) -> Any:
+    """An answer of a server that may not have started yet."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+            return loads(answer.read())
+        time.sleep(0.1)
+    raise SystemExit("benchmark: thermoscope serve did not start; see above.")

@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ class Engine:
     """Runs requests on one model, many at a time. Not thread-safe: `engine.runner` gives it a thread.
 
     - `slots`: answers decoded at once; further ones wait. `context`: tokens of a sequence at most.
+    - `watch`: told the name of each part of a step as the part ends, for who sets it: `python`, `layers`,
+      `head`, `sampler`. What lies between two steps is the first `python` of the second.
     """
 
     def __init__(self, model: Model, *, slots: int, context: int) -> None:
@@ -37,6 +40,7 @@ class Engine:
         self.context = context
         self.cache = model.cache(slots=slots, context=context)
         self.scheduler = Scheduler(slots)
+        self.watch: Callable[[str], None] | None = None
         self._arrivals = itertools.count()
         self._next: tuple[Model, int] | None = None  # to be adopted, and its threads
 
@@ -111,7 +115,10 @@ class Engine:
             for (sequence, _), span in zip(batch, spans, strict=True)
             for token in sequence.tokens[span.start : span.start + span.count]
         ]
-        hidden = self.model.decoder.forward(torch.tensor(tokens), spans, self.cache)
+        rows_in = torch.tensor(tokens)
+        self._note("python")
+        hidden = self.model.decoder.forward(rows_in, spans, self.cache)
+        self._note("layers")
         speaking, rows, row = [], [], -1
         for (sequence, _), span in zip(batch, spans, strict=True):
             row += span.count
@@ -122,6 +129,7 @@ class Engine:
         if not speaking:
             return []
         logits = self.model.decoder.logits(hidden[rows])
+        self._note("head")
         temperatures = [sequence.sampler.temperature for sequence in speaking]
         summaries = summarise(logits, temperatures, best=ALTERNATIVES)
         deltas = [
@@ -138,7 +146,14 @@ class Engine:
         position = len(sequence.trace.steps)
         recorder = tokenizer if sequence.request.record else None
         token, record = sequence.sampler.draw(logits, position, recorder, summary)
-        return sequence.accept(token, record, tokenizer)
+        self._note("sampler")
+        delta = sequence.accept(token, record, tokenizer)
+        self._note("python")
+        return delta
+
+    def _note(self, part: str) -> None:
+        if self.watch is not None:
+            self.watch(part)
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.slot is not None:

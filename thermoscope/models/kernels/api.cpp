@@ -53,4 +53,17 @@ int thermoscope_draw(const float* logits, int vocab, double greatest, double tem
     return draw(logits, vocab, greatest, temperature, key, threads);
 }
 
+// The sum of all words, each thread reading a piece of its own: nothing but reading takes time.
+int64_t thermoscope_read(const int64_t* words, int64_t count, int threads) {
+    std::atomic<int64_t> sum{0};
+    Team& team = Team::only();
+    team.run(threads, [&](int me) {
+        int64_t mine = 0;
+        for (int64_t i = count * me / team.size(), end = count * (me + 1) / team.size(); i < end; ++i)
+            mine = int64_t(uint64_t(mine) + uint64_t(words[i]));  // may go round, and unsigned it may
+        sum.fetch_add(mine);
+    });
+    return sum.load();
+}
+
 }

@@ -122,6 +122,7 @@ class Library:
             "summarise", c_void_p, c_int, c_int, c_void_p, c_int, c_void_p, c_void_p, c_int
         )
         self.draw = function("draw", c_void_p, c_int, c_double, c_double, c_uint64, c_int, result=c_int)
+        self.read = function("read", c_void_p, c_int64, c_int, result=c_int64)
         self.unembed = function("unembed", matrix, c_void_p, c_float, c_void_p, c_int, c_void_p, c_int)
 
     def fault(self) -> str | None:

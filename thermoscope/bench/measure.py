@@ -1,0 +1,112 @@
+"""Timing a loaded model through the runner that serves everybody: prefill, decoding alone and in a batch."""
+
+import queue
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from thermoscope.bench.profile import Watch
+from thermoscope.engine.language_model import LanguageModel
+from thermoscope.engine.request import Request, Sampling
+from thermoscope.engine.scheduler import PREFILL_CHUNK
+from thermoscope.engine.sequence import Delta
+
+TEXT = """A refrigerator does not make cold; it carries heat away. Inside its walls runs a closed loop of
+pipe that holds a fluid which boils far below the freezing point of water. Where the pipe passes behind the
+shelves the fluid is under low pressure, so it boils there, and boiling takes heat: the milk and the lettuce
+pay for it. A compressor, the part that hums, then draws off the vapour and presses it together until it is
+hot, hotter than the kitchen. In the black coil at the back the vapour gives that heat to the room and
+becomes a liquid again. A narrow valve lets the liquid through to the low side, and the circle begins anew.
+Nothing is used up but the electricity that drives the pump. So the room grows warmer by what the food has
+lost and by what the motor has taken from the wall, and leaving the door open will never cool a kitchen in
+summer. The thermostat watches the air between the shelves and starts the compressor whenever it has grown
+too warm. """
+
+
+class Decoding(NamedTuple):
+    """One run of several answers at once.
+
+    - `seconds`: from the request to the last token.
+    - `rate`: tokens a second, all answers together, while every answer was being decoded.
+    - `step`: seconds by part of the mean step of that time.
+    - `tokens`: what each said.
+    """
+
+    seconds: float
+    rate: float
+    step: dict[str, float]
+    tokens: list[list[int]]
+
+
+def prompt(lm: LanguageModel, length: int, *, client: int = 0) -> tuple[int, ...]:
+    """So many tokens of English; each client's begin elsewhere in the text."""
+    start = TEXT.find(" ", client * 97 % len(TEXT) // 2) if client else 0
+    ids: tuple[int, ...] = ()
+    text = TEXT[start:].lstrip()
+    while len(ids) < length:
+        ids = lm.tokenizer.prompt(text)
+        text += TEXT * max(1, length // 200)
+    return ids[:length]
+
+
+def room(depth: int, tokens: int, batch: int) -> int:
+    """The context that `decode` at this depth needs."""
+    return max(depth, 1) + tokens + _skew(max(depth, 1), batch)
+
+
+def prefill(lm: LanguageModel, prompt: Sequence[int]) -> float:
+    """Tokens of a prompt a second, the first token of the answer drawn."""
+    since = time.perf_counter()
+    lm.generate(prompt, temperature=0, max_tokens=1, ignore_eos=True)
+    return len(prompt) / (time.perf_counter() - since)
+
+
+def decode(
+    lm: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    tokens: int,
+    *,
+    record: bool = True,
+    even: bool = False,
+) -> Decoding:
+    """Greedy answers to all prompts at once, `tokens` each, past the model's own end.
+
+    `even`: answers whose prompt is read first say more, so that all are being decoded for the last `tokens`
+    steps, however long the prompts are.
+    """
+    arrived: queue.SimpleQueue[tuple[float, int, Delta | Exception]] = queue.SimpleQueue()
+    limits = [
+        tokens + (_skew(len(each), len(prompts) - client) if even else 0)
+        for client, each in enumerate(prompts)
+    ]
+    tickets, times, said = [], [[] for _ in prompts], [[] for _ in prompts]  # type: ignore[var-annotated]
+    with Watch(lm.runner.engine) as watch:
+        since = time.perf_counter()
+        try:
+            for client, (each, limit) in enumerate(zip(prompts, limits, strict=True)):
+                sampling = Sampling(temperature=0.0, max_tokens=limit, ignore_eos=True)
+                request = Request(prompt=tuple(each), sampling=sampling, record=record)
+
+                def deliver(item: Delta | Exception, client: int = client) -> None:
+                    arrived.put((time.perf_counter(), client, item))
+
+                tickets.append(lm.runner.submit(request, deliver))
+            for _ in range(sum(limits)):
+                now, client, item = arrived.get()
+                if isinstance(item, Exception):
+                    raise item
+                times[client].append(now)
+                said[client].append(item.step.token)
+        finally:  # Ctrl-C, too, leaves an engine that is free
+            if any(len(each) < limit for each, limit in zip(said, limits, strict=True)):
+                for ticket in tickets:
+                    ticket.cancel()
+    first, last = max(each[0] for each in times), min(each[-1] for each in times)
+    within = sum(first < now <= last for each in times for now in each)
+    seconds = max(each[-1] for each in times) - since
+    return Decoding(seconds, within / (last - first), watch.step(first, last), said)
+
+
+def _skew(length: int, answers: int) -> int:
+    """Steps from the end of one prompt to the end of the last of several, read one after the other."""
+    return -(-length // PREFILL_CHUNK) * (answers - 1)
