@@ -31,6 +31,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 				"name another, as in: make install PYTHON=python3.12" >&2; exit 1; }; \
 		$(PYTHON) -m venv --clear $(VENV); }
 	$(PIP) --editable .
+	@$(BIN)/python -m thermoscope.models.kernels.build || true  # without a compiler PyTorch's kernels serve
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -8,6 +8,7 @@
     ├── UnsupportedModel      a sound model that this program cannot run
     ├── FetchFailed           a download did not end with the bytes that were promised
     ├── OutOfMemory           the model needs more memory than is free
+    ├── KernelUnavailable     the native kernel is not built here, or cannot be
     └── EngineStopped         the engine was shut down while a request waited
 
 Each message says what was got, what was expected, and what to do. The command line prints it in one
@@ -56,6 +57,10 @@ class FetchFailed(ThermoscopeError):
 
 class OutOfMemory(ThermoscopeError):
     """The model and its cache need more memory than is free."""
+
+
+class KernelUnavailable(ThermoscopeError):
+    """The native kernel is not built, and cannot be built or run here; PyTorch's own kernels serve."""
 
 
 class EngineStopped(ThermoscopeError):

@@ -4,11 +4,16 @@ import torch
 from thermoscope.models.model import Model
 
 
-@pytest.fixture(scope="session", params=["fp32", "int4"])
+@pytest.fixture(
+    scope="session",
+    params=[("fp32", False), ("int4", True), ("int4", False)],
+    ids=["fp32", "int4", "int4-torch"],
+)
 def real(request, smollm2):
-    """The default model, in the reference arithmetic and in the one that people get."""
+    """The default model: the reference arithmetic, the one that people get, and that without a compiler."""
     torch.set_num_threads(2)
-    return Model.load(str(smollm2), precision=request.param)
+    precision, native = request.param
+    return Model.load(str(smollm2), precision=precision, native=native)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def test_the_hash_is_splitmix64():
         key = splitmix((key + part + 0x9E3779B97F4A7C15) % 2**64)
     tokens = [0, 1, 49151, 262143]
     expected = [splitmix((key + token * 0x9E3779B97F4A7C15) % 2**64) for token in tokens]
-    assert noise.bits(7, 2, 11, np.array(tokens)).tolist() == expected
+    assert noise.bits(noise.key(7, 2, 11), np.array(tokens)).tolist() == expected
 
 
 def test_noise_depends_on_each_of_its_keys_and_nothing_else():

@@ -1,12 +1,15 @@
 import pytest
 import torch
+import transformers
 from gguf.constants import GGMLQuantizationType as Kind
 
 from tests import tiny as random_models
 from tests.models import tiny
-from thermoscope.errors import UnsupportedModel
 from thermoscope.models import pack
+from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.checkpoint import open_checkpoint
+from thermoscope.models.fused import Fused
+from thermoscope.models.panels import Panels
 from thermoscope.models.product import Dense, Half, Int4, Int8
 
 MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
@@ -18,9 +21,9 @@ def gguf(tmp_path, kinds):
     return open_checkpoint(tiny.write_gguf(tmp_path / "m.gguf", kinds=kinds))
 
 
-def products(checkpoint, precision):
+def products(checkpoint, precision, *, native=False):
     """Each fused product of the decoder, by layer and name."""
-    decoder = pack.build(checkpoint.config, dict(pack.pack(checkpoint, precision)))
+    decoder = pack.build(checkpoint.config, dict(pack.pack(checkpoint, precision, native=native)))
     return {
         (index, name): getattr(layer, name)
         for index, layer in enumerate(decoder.layers)
@@ -79,28 +82,69 @@ def test_int4_keeps_sixteen_bits_where_a_tensor_is_no_4_bit_blocks(tmp_path, kin
             assert type(product) is Int4
 
 
+@pytest.mark.parametrize(
+    "kind", [Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0, Kind.Q4_K, Kind.Q5_K]
+)
+def test_the_own_kernel_keeps_every_block_as_it_is(tmp_path, kind):
+    checkpoint = gguf(tmp_path, dict.fromkeys((*Q4, "token_embd.weight"), kind))
+    precision = "int8" if kind is Kind.Q8_0 else "int4"
+    assert not pack.rounded(checkpoint, precision)
+    decoder = pack.build(checkpoint.config, dict(pack.pack(checkpoint, precision, native=True)))
+    assert type(decoder) is Fused
+    for (index, name), product in products(checkpoint, precision, native=True).items():
+        assert torch.equal(product.weight(), weight(checkpoint, index, name))
+    assert torch.equal(decoder.head.weight(), checkpoint.read("embedding").float())
+
+
+def test_a_matrix_of_another_type_goes_to_the_nearest_8_bits(tmp_path):
+    checkpoint = gguf(tmp_path, Q4 | {"blk.0.ffn_down.weight": Kind.Q6_K})
+    assert pack.rounded(checkpoint, "int4")
+    for (index, name), product in products(checkpoint, "int4", native=True).items():
+        exact = weight(checkpoint, index, name)
+        step = exact.view(len(exact), -1, 32).abs().amax(dim=2).repeat_interleave(32, dim=1) / 127
+        rounds = (index, name) == (0, "down")
+        # half a step, and what rounding the step to float16 moves its 127th multiple by
+        assert ((product.weight() - exact).abs() <= rounds * step * (0.5 + 127 * 2**-11)).all()
+
+
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("kinds", [None, dict.fromkeys(Q4, Kind.Q8_0), dict.fromkeys(Q4, Kind.Q6_K)])
-def test_a_gguf_file_without_4_bit_blocks_is_refused_for_int4(tmp_path, kinds):
+def test_wider_weights_can_be_rounded_to_4_bits(tmp_path, kinds, native):
     checkpoint = gguf(tmp_path, kinds)
-    with pytest.raises(UnsupportedModel, match=r"without 4-bit blocks, expected Q4_0.* take fp16") as caught:
-        list(pack.pack(checkpoint, "int4"))
-    assert "\n" not in str(caught.value)
+    assert pack.rounded(checkpoint, "int4")
+    for (index, name), product in products(checkpoint, "int4", native=native).items():
+        exact = weight(checkpoint, index, name)
+        blocks = exact.view(len(exact), -1, 32)
+        step = ((blocks.amax(dim=2) - blocks.amin(dim=2)) / 15).repeat_interleave(32, dim=1)
+        largest = blocks.abs().amax(dim=2).repeat_interleave(32, dim=1)
+        # half a step; scale and minimum are float16, or bfloat16 in PyTorch's kernel, which adds 8 scales
+        rounding = (2**-10 if native else 2**-7) * (largest + 8 * step)
+        assert type(product) is (Panels if native else Int4)
+        assert ((product.weight() - exact).abs() <= step / 2 + rounding).all()
 
 
-def test_a_folder_of_float_weights_is_refused_for_int4(tmp_path):
-    folder = random_models.save(random_models.reference("llama"), tmp_path)
-    with pytest.raises(UnsupportedModel, match="without 4-bit blocks"):
-        list(pack.pack(open_checkpoint(folder), "int4"))
+def test_rows_that_are_no_blocks_fall_back_to_wider_weights(tmp_path):
+    shape = random_models.SHAPE | {"hidden_size": 72, "head_dim": 16}
+    network = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
+    checkpoint = open_checkpoint(random_models.save(network, tmp_path))
+    for precision, kind in (("int4", WIDE), ("int8", Int8)):
+        by_name = products(checkpoint, precision, native=True)
+        assert type(by_name[0, "qkv"]) is kind  # 72 columns
+        assert type(by_name[0, "down"]) is Panels  # 96
 
 
-def test_the_default_is_the_files_own_4_bits_or_sixteen(tmp_path, monkeypatch):
+def test_the_default_is_the_files_own_blocks_or_sixteen_bits(tmp_path, monkeypatch):
     blocks, floats = gguf(tmp_path, Q4), open_checkpoint(tiny.write_gguf(tmp_path / "f.gguf"))
+    five = open_checkpoint(tiny.write_gguf(tmp_path / "v.gguf", kinds=dict.fromkeys(Q4, Kind.Q5_0)))
     wide = open_checkpoint(tiny.write_gguf(tmp_path / "w.gguf", kinds=dict.fromkeys(Q4, Kind.Q8_0)))
     for available, sixteen in ((True, "fp16"), (False, "bf16")):
         monkeypatch.setattr(Half, "available", staticmethod(lambda answer=available: answer))
-        assert pack.default_precision(blocks) == "int4"
-        assert pack.default_precision(floats) == sixteen
-        assert pack.default_precision(wide) == sixteen
+        for native, expected in (
+            (False, ("int4", sixteen, sixteen, sixteen)),
+            (True, ("int4", "int4", "int8", sixteen)),
+        ):
+            found = (pack.default_precision(each, native=native) for each in (blocks, five, wide, floats))
+            assert tuple(found) == expected
 
 
 def test_without_the_float16_kernel_weights_are_widened_or_rounded_to_bfloat16(tmp_path, monkeypatch):
@@ -134,3 +178,20 @@ def test_a_head_of_its_own_is_kept_and_a_tied_one_is_the_embedding(tmp_path, pre
         head = network.lm_head.weight.detach()
         assert model.config.tied == torch.equal(head, network.model.embed_tokens.weight)
         assert ((model.decoder.head.weight() - head).abs() <= bound * head.abs() + 1e-7).all()
+
+
+@pytest.mark.parametrize("kind", random_models.CONFIGS)
+def test_the_native_step_runs_only_the_families_that_it_knows(kind, tmp_path):
+    """A part that it lacks would go wrong without a word: the readable decoder runs such a model."""
+    checkpoint = open_checkpoint(random_models.save(random_models.reference(kind), tmp_path))
+    tokens = torch.arange(2, 42)
+    found = {}
+    for native in (False, True):
+        decoder = pack.build(checkpoint.config, dict(pack.pack(checkpoint, "int8", native=native)))
+        cache = KVCache(checkpoint.config, slots=1, context=40, dtype=decoder.cache_type)
+        with torch.inference_mode():
+            found[native] = decoder.logits(decoder.forward(tokens, [Span(0, 0, 40)], cache))
+    known = ("llama", "llama3", "mistral", "qwen2", "qwen2-windowed", "qwen3")
+    assert kind in known or type(decoder) is not Fused
+    bound = 0.1 if "moe" not in kind and kind != "mixtral" else 0.5  # a router may choose another expert
+    assert (found[True] - found[False]).abs().mean() <= bound * found[False].std()

@@ -109,21 +109,26 @@ def test_a_damaged_folder_is_told_as_such(saved, damage):
 
 def test_a_folder_is_named_for_everything_that_it_was_made_from(tmp_path, monkeypatch):
     source = tiny.write_gguf(tmp_path / "m.gguf")
-    names = [packed.folder_for(tmp_path, source, precision) for precision in (None, "fp32", "int8")]
-    assert names == [packed.folder_for(tmp_path, source, precision) for precision in (None, "fp32", "int8")]
+
+    def name(precision="fp32", *, native=False):
+        return packed.folder_for(tmp_path, source, precision, native=native)
+
+    names = [name(None), name(), name("int8"), name("int8", native=True), name(None, native=True)]
+    assert names[:3] == [name(None), name(), name("int8")]
+    assert name(native=True) == name()  # the own kernel has no fp32
     os.utime(source, ns=(1, 1))
-    names.append(packed.folder_for(tmp_path, source, "fp32"))
+    names.append(name())
     with source.open("ab") as file:
         file.write(b"\0")
     os.utime(source, ns=(1, 1))
-    names.append(packed.folder_for(tmp_path, source, "fp32"))
+    names.append(name())
     monkeypatch.setattr(torch, "__version__", "9.9.9")
-    names.append(packed.folder_for(tmp_path, source, "fp32"))
+    names.append(name())
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "ABACUS")
-    names.append(packed.folder_for(tmp_path, source, "fp32"))
+    names.append(name())
     monkeypatch.setattr(packed, "FORMAT", packed.FORMAT + 1)
-    names.append(packed.folder_for(tmp_path, source, "fp32"))
-    assert len(set(names)) == len(names) == 8
+    names.append(name())
+    assert len(set(names)) == len(names) == 10
     assert {name.parent for name in names} == {tmp_path / "packed"}
 
 
@@ -172,6 +177,6 @@ def test_two_processes_at_once_both_run_and_leave_one_sound_folder(tmp_path):
     for process in processes:
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out.strip(), err) == (0, "m", "")
-    folder = packed.folder_for(tmp_path / "cache", source, "fp32")
+    folder = packed.folder_for(tmp_path / "cache", source, "fp32", native=False)
     assert same(packed.load(folder).tensors, made(source).tensors)
     assert not folder.with_name(folder.name + ".part").exists()

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from thermoscope.models.product import KINDS, Dense, Half, Int4, Int8
+from thermoscope.models.pack import KINDS
+from thermoscope.models.product import Dense, Half, Int4, Int8
 
 ROWS = (1, 2, 3, 5, 8, 17, 64)
 

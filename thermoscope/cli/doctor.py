@@ -197,9 +197,11 @@ def precision_check(path: Path) -> Check:
     """What the default model runs at on this machine, where nothing else is asked for."""
     try:
         from thermoscope.models.checkpoint import open_checkpoint
+        from thermoscope.models.kernels import build
         from thermoscope.models.pack import default_precision
 
-        return Check("default precision", "ok", default_precision(open_checkpoint(path)))
+        chosen = default_precision(open_checkpoint(path), native=build.available())
+        return Check("default precision", "ok", chosen)
     except (ImportError, OSError, ThermoscopeError) as error:
         return Check(
             "default precision", "wrong", " ".join(str(error).split()), remedy="mend the lines above"

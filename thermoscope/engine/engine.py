@@ -2,7 +2,6 @@
 
 import itertools
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,11 @@ import torch
 from jaxtyping import Float
 
 from thermoscope.engine.request import Request
+from thermoscope.engine.sampler import ALTERNATIVES
 from thermoscope.engine.scheduler import Scheduler
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest
-from thermoscope.laws import boltzmann
-from thermoscope.models.cache import KVCache
+from thermoscope.models.distribution import Summary, summarise
 from thermoscope.models.model import Model
 
 __all__ = ["Delta", "Engine", "Generation"]
@@ -36,9 +35,10 @@ class Engine:
     def __init__(self, model: Model, *, slots: int, context: int) -> None:
         self.model = model
         self.context = context
-        self.cache = KVCache(model.config, slots=slots, context=context)
+        self.cache = model.cache(slots=slots, context=context)
         self.scheduler = Scheduler(slots)
         self._arrivals = itertools.count()
+        self._next: tuple[Model, int] | None = None  # to be adopted, and its threads
 
     @property
     def busy(self) -> bool:
@@ -95,9 +95,15 @@ class Engine:
         for sequence in generation.sequences:
             self._release(sequence)
 
+    def adopt(self, model: Model, *, threads: int) -> None:
+        """Go on with the same model in another packing, as soon as no answer is under way."""
+        self._next = (model, threads)
+        self._exchange()
+
     @torch.inference_mode()
     def step(self) -> list[tuple[Sequence, Delta]]:
         """One forward pass: a token for every answer that is decoding, a chunk of a prompt for another."""
+        self._exchange()
         batch = self.scheduler.next()
         spans = [sequence.span(at_most) for sequence, at_most in batch]
         tokens = [
@@ -116,29 +122,31 @@ class Engine:
         if not speaking:
             return []
         logits = self.model.decoder.logits(hidden[rows])
-        states: Iterable[boltzmann.State | None] = [None] * len(speaking)
-        if any(sequence.request.record for sequence in speaking):
-            states = map(boltzmann.State, *(each.numpy() for each in boltzmann.state(logits)))
-        # Not side by side in threads: PyTorch's own spin for a while after a product, and hold the cores.
+        temperatures = [sequence.sampler.temperature for sequence in speaking]
+        summaries = summarise(logits, temperatures, best=ALTERNATIVES)
         deltas = [
-            (sequence, self._speak(sequence, row, state))
-            for sequence, row, state in zip(speaking, logits.numpy(), states, strict=True)
+            (sequence, self._speak(sequence, row, summary))
+            for sequence, row, summary in zip(speaking, logits.numpy(), summaries, strict=True)
         ]
         for sequence, delta in deltas:
             if delta.finish_reason:
                 self._release(sequence)
         return deltas
 
-    def _speak(
-        self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], state: boltzmann.State | None
-    ) -> Delta:
+    def _speak(self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], summary: Summary) -> Delta:
         tokenizer = self.model.tokenizer
         position = len(sequence.trace.steps)
         recorder = tokenizer if sequence.request.record else None
-        token, record = sequence.sampler.draw(logits, position, recorder, state)
+        token, record = sequence.sampler.draw(logits, position, recorder, summary)
         return sequence.accept(token, record, tokenizer)
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.slot is not None:
             self.cache.truncate(sequence.slot, 0)
         self.scheduler.remove(sequence)
+
+    def _exchange(self) -> None:
+        if self._next is not None and not any(self.scheduler.running):
+            (self.model, threads), self._next = self._next, None
+            self.model.run_on(threads)
+            self.cache = self.model.cache(slots=self.cache.slots, context=self.context)

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from thermoscope.catalogue.config import ModelConfig
+from thermoscope.engine import upgrade
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.runner import Runner
@@ -63,8 +64,12 @@ class LanguageModel:
 
     def __init__(self, build: Callable[[], Engine]) -> None:
         self.runner = Runner(build)
-        self.model = self.runner.engine.model
         self.context = self.runner.engine.context
+
+    @property
+    def model(self) -> Model:
+        """What runs; another packing of it may take over while nothing is under way."""
+        return self.runner.engine.model
 
     @property
     def name(self) -> str:
@@ -177,11 +182,14 @@ def load(
             param="threads",
         )
 
+    team = threads or psutil.cpu_count(logical=False) or 1
+
     def build() -> Engine:
-        torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+        torch.set_num_threads(team)
         model = Model.load(
             name, precision=precision, slots=slots, context=context or LONGEST_CACHE, progress=progress
         )
+        model.run_on(team)
         longest = model.config.context
         if context is not None and context > longest:
             raise InvalidRequest(
@@ -190,7 +198,9 @@ def load(
             )
         return Engine(model, slots=slots, context=context or min(longest, LONGEST_CACHE))
 
-    return LanguageModel(build)
+    loaded = LanguageModel(build)
+    upgrade.start(loaded.runner, name, threads=team)
+    return loaded
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:

@@ -15,7 +15,7 @@ from torch import Tensor
 from thermoscope.engine.scheduler import PREFILL_CHUNK
 from thermoscope.engine.trace import Trace
 from thermoscope.errors import ContextExceeded, InvalidRequest
-from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.cache import Span
 from thermoscope.models.model import Model
 
 Quantity = Literal["residual", "q", "k", "v", "attention", "attention_out", "mlp_out"]
@@ -48,7 +48,9 @@ class Replay:
         records = [step.record for step in trace.steps]
         if not records or any(record is None for record in records):
             raise InvalidRequest("trace: got steps without records; generate it with records on.")
-        spoken = torch.tensor([record.logprob for record in records if record is not None])
+        spoken = torch.tensor(
+            [record.logprob for record in records if record is not None], dtype=torch.float64
+        )
         return float((self.logprobs[-len(records) :] - spoken).abs().max())
 
 
@@ -79,7 +81,7 @@ def replay(
         if name in keep and layer in wanted:
             kept.setdefault((name, layer), []).append(value.clone())  # type: ignore[arg-type]
 
-    cache = KVCache(config, slots=1, context=len(tokens))
+    cache = model.cache(slots=1, context=len(tokens))
     all_logits: list[Tensor] = []
     logprobs: list[Tensor] = []
     for start in range(0, len(tokens), PREFILL_CHUNK):

@@ -8,12 +8,14 @@ import math
 from collections import Counter
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from thermoscope.engine.request import Sampling
-from thermoscope.engine.trace import Alternative, Record
+from thermoscope.engine.trace import Alternatives, Record
 from thermoscope.errors import ThermoscopeError
 from thermoscope.laws import boltzmann, noise, truncation
+from thermoscope.models.distribution import Summary, draw, summarise
 from thermoscope.models.tokenizer import Tokenizer
 
 ALTERNATIVES = 20
@@ -34,114 +36,132 @@ class Sampler:
         row: Float[np.ndarray, "vocab"],
         position: int,
         tokenizer: Tokenizer | None,
-        state: boltzmann.State | None = None,
+        summary: Summary | None = None,
     ) -> tuple[int, Record | None]:
         """Choose the token at `position` of the answer. With a tokenizer, also record how.
 
-        `state`: that of the row, from a caller who computes it for many rows at once.
+        `summary`: that of the row, from a caller who computes it for many rows at once.
         """
-        raw = row.astype(np.float64)
-        if not np.isfinite(raw if state is None else state).all():
-            raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
-        logits = self._penalised(raw)
         temperature = self._sampling.temperature
-        kept = self._truncated(logits)
+        row = np.ascontiguousarray(row, dtype=np.float32)
+        raw = summary or summarise(torch.from_numpy(row)[None], [temperature], best=ALTERNATIVES)[0]
+        if not math.isfinite(raw.entropy):
+            raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
+        logits, asked = row, raw
+        if self._adjusts:
+            logits = self._adjusted(row)
+            asked = _summary(logits, temperature)
+        kept = self._kept(logits, asked)
         if temperature == 0:
-            token = int(logits.argmax())
+            token = int(asked.best[0])
+        elif kept is None and logits is row:
+            token = draw(row, raw.greatest, temperature, noise.key(self._seed, self._choice, position))
         else:
             ids = np.arange(len(logits)) if kept is None else kept
             dice = noise.gumbel(self._seed, self._choice, position, ids)
-            tempered = logits if kept is None else logits[kept]
-            if temperature != 1:
-                # Differences from the best: a small T would send logits themselves to infinity.
-                with np.errstate(over="ignore"):
-                    tempered = (tempered - tempered.max()) / temperature
+            # Differences from the best: a small T would send logits themselves to infinity.
+            with np.errstate(over="ignore"):
+                tempered = (logits[ids].astype(np.float64) - asked.greatest) / temperature
             token = int(ids[(tempered + dice).argmax()])
-        record = None
-        if tokenizer is not None:
-            record = self._record(raw, state or boltzmann.state(raw), logits, kept, token, tokenizer)
+        record = None if tokenizer is None else self._record(row, raw, logits, asked, kept, token, tokenizer)
         self._said[token] += 1
         self._seen.add(token)
         return token, record
 
-    def _penalised(self, raw: Float[np.ndarray, "vocab"]) -> Float[np.ndarray, "vocab"]:
-        """Penalties, then bias; the same array where none is asked for."""
+    @property
+    def temperature(self) -> float:
+        """T of the draws."""
+        return self._sampling.temperature
+
+    @property
+    def _adjusts(self) -> bool:
+        """Whether a penalty or a bias changes the logits of the next draw."""
         sampling = self._sampling
-        logits = raw
+        counted = (sampling.presence_penalty or sampling.frequency_penalty) and self._said
+        return bool(sampling.repetition_penalty != 1 or counted or sampling.logit_bias)
+
+    def _adjusted(self, row: Float[np.ndarray, "vocab"]) -> Float[np.ndarray, "vocab"]:
+        """Penalties, then bias."""
+        sampling = self._sampling
+        logits: Float[np.ndarray, "vocab"] = row.astype(np.float64)
         if sampling.repetition_penalty != 1:
-            logits = logits.copy()
             seen = np.fromiter(self._seen, dtype=np.int64)
             factor = np.where(logits[seen] > 0, 1 / sampling.repetition_penalty, sampling.repetition_penalty)
             logits[seen] *= factor
-        if (sampling.presence_penalty or sampling.frequency_penalty) and self._said:
-            logits = logits.copy()
+        if self._said:
             ids = np.fromiter(self._said.keys(), dtype=np.int64)
             counts = np.fromiter(self._said.values(), dtype=np.float64)
             logits[ids] -= sampling.presence_penalty + sampling.frequency_penalty * counts
-        if sampling.logit_bias:
-            logits = logits.copy()
-            for token, bias in sampling.logit_bias.items():
-                logits[token] += bias
+        for token, bias in sampling.logit_bias.items():
+            logits[token] += bias
         return logits
 
-    def _truncated(self, logits: Float[np.ndarray, "vocab"]) -> Int[np.ndarray, "kept"] | None:
+    def _kept(self, logits: Float[np.ndarray, "vocab"], asked: Summary) -> Int[np.ndarray, "kept"] | None:
         """Ids that may be drawn, best first; None for all of them."""
         sampling = self._sampling
-        kept: Int[np.ndarray, "kept"] | None = None
-        if sampling.temperature == 0:
+        truncates = 0 < sampling.top_k < len(logits) or sampling.top_p < 1 or sampling.min_p > 0
+        if sampling.temperature == 0 or not truncates:
             return None
-        if 0 < sampling.top_k < len(logits):
-            kept = truncation.top_k(logits, sampling.top_k)
+        # What is kept are the best; where they are fewer than those in hand, nothing else needs a look.
+        inner = self._truncated(logits[asked.best].astype(np.float64), asked.mass)
+        if len(inner) < len(asked.best):
+            best: Int[np.ndarray, "kept"] = asked.best[inner]
+            return best
+        return self._truncated(logits.astype(np.float64), asked.mass)
+
+    def _truncated(self, logits: Float[np.ndarray, "some"], mass: float) -> Int[np.ndarray, "kept"]:
+        """Top-k, nucleus and min-p of the greatest logits of a distribution of this mass."""
+        sampling = self._sampling
+        kept: Int[np.ndarray, "kept"] = np.arange(len(logits))
+        weight: float | None = mass
+        if sampling.top_k:
+            kept, weight = truncation.top_k(logits, sampling.top_k), None
         if sampling.top_p < 1:
-            inner = truncation.nucleus(
-                logits if kept is None else logits[kept], sampling.top_p, sampling.temperature
-            )
-            kept = inner if kept is None else kept[inner]
+            kept = kept[truncation.nucleus(logits[kept], sampling.top_p, sampling.temperature, mass=weight)]
         if sampling.min_p > 0:
-            inner = truncation.min_p(
-                logits if kept is None else logits[kept], sampling.min_p, sampling.temperature
-            )
-            kept = inner if kept is None else kept[inner]
+            kept = kept[truncation.min_p(logits[kept], sampling.min_p, sampling.temperature)]
         return kept
 
     def _record(
         self,
-        raw: Float[np.ndarray, "vocab"],
-        state: boltzmann.State,
+        row: Float[np.ndarray, "vocab"],
+        raw: Summary,
         logits: Float[np.ndarray, "vocab"],
+        asked: Summary,
         kept: Int[np.ndarray, "kept"] | None,
         token: int,
         tokenizer: Tokenizer,
     ) -> Record:
         temperature = self._sampling.temperature
-        log_z = float(state.log_z)
-        best = truncation.top_k(raw, ALTERNATIVES)
-        shown = np.append(best, token)
-        logprobs = (raw[shown] - log_z).tolist()
-        sampler_logprobs, removed = logprobs, 0.0
+        shown = np.append(raw.best, token)
+        logprobs = row[shown].astype(np.float64) - raw.log_z
+        removed, count = 0.0, len(logits) if kept is None else len(kept)
         if temperature == 0:
-            sampler_logprobs = [0.0 if other == token else -math.inf for other in shown.tolist()]
-        elif kept is not None or temperature != 1 or logits is not raw:
-            weights = boltzmann.weights(logits, temperature)
-            total = mass = float(weights.sum())
-            drawn = weights[shown]
+            drawn, mass, count = (shown == token).astype(np.float64), 1.0, 1
+        else:
+            z = logits[shown].astype(np.float64)
+            drawn, mass = boltzmann.weights(z, temperature, greatest=asked.greatest), asked.mass
             if kept is not None:
-                mass = float(weights[kept].sum())
-                drawn, removed = np.where(np.isin(shown, kept), drawn, 0.0), max(0.0, 1 - mass / total)
-            with np.errstate(divide="ignore"):
-                sampler_logprobs = np.log(drawn / mass).tolist()
-        count = len(logits) if kept is None else len(kept)
+                inside = logits[kept].astype(np.float64)
+                mass = float(boltzmann.weights(inside, temperature, greatest=asked.greatest).sum())
+                removed = max(0.0, 1 - mass / asked.mass)
+                # Kept are the best, and the last of them says where they end.
+                drawn = np.where((z > inside[-1]) | ((z == inside[-1]) & (shown <= kept[-1])), drawn, 0.0)
+        with np.errstate(divide="ignore"):
+            sampler_logprobs = np.log(drawn / mass)
         return Record(
-            logprob=logprobs[-1],
-            sampler_logprob=sampler_logprobs[-1],
-            entropy=float(state.entropy),
-            log_z=log_z,
-            kept=1 if temperature == 0 else count,
+            logprob=float(logprobs[-1]),
+            sampler_logprob=float(sampler_logprobs[-1]),
+            entropy=raw.entropy,
+            log_z=raw.log_z,
+            kept=count,
             removed_mass=removed,
-            alternatives=tuple(
-                Alternative(other, tokenizer.piece(other), logprob, sampler_logprob)
-                for other, logprob, sampler_logprob in zip(
-                    best.tolist(), logprobs[:-1], sampler_logprobs[:-1], strict=True
-                )
-            ),
+            alternatives=Alternatives(raw.best, logprobs[:-1], sampler_logprobs[:-1], tokenizer.piece),
         )
+
+
+def _summary(logits: Float[np.ndarray, "vocab"], temperature: float) -> Summary:
+    """Of logits that penalties or a bias changed; what a record says of the model comes from the raw ones."""
+    mass = float(boltzmann.weights(logits, temperature or 1.0).sum())
+    best = truncation.top_k(logits, ALTERNATIVES)
+    return Summary(math.nan, math.nan, float(logits[best[0]]), mass, best)

@@ -7,10 +7,13 @@ states, attention) comes from `engine.replay`.
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, overload
+
+import numpy as np
+from jaxtyping import Float, Int
 
 from thermoscope.errors import BadModelFile, InvalidRequest
 
@@ -25,6 +28,48 @@ class Alternative(NamedTuple):
     text: str
     logprob: float
     sampler_logprob: float
+
+
+class Alternatives(Sequence[Alternative]):
+    """Alternatives that become objects when somebody looks: most tokens of an answer are never opened."""
+
+    __slots__ = ("_ids", "_logprobs", "_piece", "_sampler_logprobs")
+
+    def __init__(
+        self,
+        ids: Int[np.ndarray, "best"],
+        logprobs: Float[np.ndarray, "best"],
+        sampler_logprobs: Float[np.ndarray, "best"],
+        piece: Callable[[int], str],
+    ) -> None:
+        self._ids = ids
+        self._logprobs = logprobs
+        self._sampler_logprobs = sampler_logprobs
+        self._piece = piece
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, at: int) -> Alternative: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Alternative, ...]: ...
+    def __getitem__(self, at: int | slice) -> Alternative | tuple[Alternative, ...]:
+        return tuple(self)[at] if isinstance(at, slice) else self._at(at)
+
+    def __iter__(self) -> Iterator[Alternative]:
+        return map(self._at, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as it would be that of another kind of sequence
+
+    def _at(self, at: int) -> Alternative:
+        token = int(self._ids[at])
+        return Alternative(
+            token, self._piece(token), float(self._logprobs[at]), float(self._sampler_logprobs[at])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +91,7 @@ class Record:
     log_z: float
     kept: int
     removed_mass: float
-    alternatives: tuple[Alternative, ...]
+    alternatives: Sequence[Alternative]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +190,7 @@ class Trace:
         """Plain JSON values; a number that JSON lacks is the string "inf" or "-inf"."""
         return {
             "format": FORMAT,
-            **{key: value for key, value in asdict(self).items() if key != "steps"},
+            **{field.name: getattr(self, field.name) for field in fields(self) if field.name != "steps"},
             "prompt": list(self.prompt),
             "sampling": {
                 key: _number(value) if isinstance(value, float) else value
@@ -161,14 +206,14 @@ class Trace:
             raise InvalidRequest(
                 f"trace: got format {plain.get('format')!r}, expected {FORMAT}; save it again."
             )
-        fields = {key: value for key, value in plain.items() if key != "format"}
-        fields["prompt"] = tuple(plain["prompt"])
-        fields["sampling"] = {
+        known = {key: value for key, value in plain.items() if key != "format"}
+        known["prompt"] = tuple(plain["prompt"])
+        known["sampling"] = {
             key: float(value) if value in ("inf", "-inf") else value
             for key, value in plain["sampling"].items()
         }
-        fields["steps"] = [Step.from_dict(step) for step in plain["steps"]]
-        return cls(**fields)
+        known["steps"] = [Step.from_dict(step) for step in plain["steps"]]
+        return cls(**known)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON file; the old one stays whole if writing fails."""

@@ -18,17 +18,22 @@ from array_api_compat import array_namespace
 from jaxtyping import Float
 
 
-def weights(logits: Float[np.ndarray, "vocab"], temperature: float = 1.0) -> Float[np.ndarray, "vocab"]:
-    """Boltzmann weights exp((z − max z) / T), the greatest being 1; they sum to Z · exp(−max z / T)."""
-    best = logits.max()
+def weights(
+    logits: Float[np.ndarray, "some"], temperature: float = 1.0, *, greatest: float | None = None
+) -> Float[np.ndarray, "some"]:
+    """Boltzmann weights exp((z − max z) / T), the greatest being 1; they sum to Z · exp(−max z / T).
+
+    `greatest`: max z of the whole distribution, where `logits` are only some of it; T must be above 0 then.
+    """
     if temperature == 0:
         one_hot = np.zeros(logits.shape)
         one_hot[logits.argmax()] = 1.0
         return one_hot
     if math.isinf(temperature):
         return np.ones(logits.shape)
+    best = logits.max() if greatest is None else greatest
     with np.errstate(over="ignore"):  # at a small T, to -inf, whose weight is 0
-        spread: Float[np.ndarray, "vocab"] = (logits - best) / temperature
+        spread: Float[np.ndarray, "some"] = (logits - best) / temperature
     np.exp(spread, out=spread)
     return spread
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt64
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # the multipliers of SplitMix64
 _LARGEST = 1 - 2.0**-53
 
 
@@ -26,17 +27,34 @@ def gumbel(
     `seed`: any integer, taken modulo 2^64. `choice`: which of a request's answers. `position`: index of
     the token in the answer, from 0.
     """
-    return from_bits(bits(seed, choice, position, tokens))
+    return keyed(key(seed, choice, position), tokens)
 
 
-def bits(
-    seed: int, choice: int, position: int, tokens: Int[np.ndarray, "some"]
-) -> UInt64[np.ndarray, "some"]:
-    """64 hashed bits for each token id."""
-    key = 0
+def key(seed: int, choice: int, position: int) -> int:
+    """64 bits that seed, choice and position come to; with them and a token id the noise is known."""
+    hashed = 0
     for part in (seed, choice, position):
-        key = int(_mix(np.array([(key + part + _GOLDEN) & _MASK], dtype=np.uint64))[0])
-    return _mix(tokens.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key))
+        hashed = (hashed + part + _GOLDEN) & _MASK
+        hashed = (hashed ^ hashed >> 30) * _FIRST & _MASK
+        hashed = (hashed ^ hashed >> 27) * _SECOND & _MASK
+        hashed ^= hashed >> 31
+    return hashed
+
+
+def keyed(key: int, tokens: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
+    """`gumbel` from its key."""
+    return from_bits(bits(key, tokens))
+
+
+def bits(key: int, tokens: Int[np.ndarray, "some"]) -> UInt64[np.ndarray, "some"]:
+    """64 hashed bits for each token id."""
+    x = tokens.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(_FIRST)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(_SECOND)
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def from_bits(hashed: UInt64[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
@@ -53,12 +71,3 @@ def from_bits(hashed: UInt64[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
     np.log(w, out=w)
     np.negative(w, out=w)
     return w
-
-
-def _mix(x: UInt64[np.ndarray, "some"]) -> UInt64[np.ndarray, "some"]:
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x

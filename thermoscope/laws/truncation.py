@@ -27,19 +27,23 @@ def top_k(logits: Float[np.ndarray, "vocab"], k: int) -> Int[np.ndarray, "kept"]
 
 
 def nucleus(
-    logits: Float[np.ndarray, "vocab"], p: float, temperature: float = 1.0
+    logits: Float[np.ndarray, "vocab"], p: float, temperature: float = 1.0, *, mass: float | None = None
 ) -> Int[np.ndarray, "kept"]:
     r"""The smallest set of most probable tokens whose probability is at least p.
 
     $$V^{(p)} = \text{the smallest set with} \sum_{x \in V^{(p)}} P(x \mid x_{1:i-1}) \ge p$$
 
     The token that crosses p is kept, and nothing after it; p = 0 keeps one token, p = 1 keeps all.
+
+    `mass`: the weight of the whole distribution, where `logits` are only its greatest. All of them are kept
+    where they do not reach p.
+
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2.
     """
     if p >= 1:
         return _ranked(logits, np.arange(len(logits)))
     weights = boltzmann.weights(logits, temperature)
-    goal = p * weights.sum()
+    goal = p * (weights.sum() if mass is None else mass)
     floor, reach = logits.max(), 2.0 * min(max(temperature, 1e-3), 1e3)
     while True:
         ids = np.flatnonzero(logits >= floor - reach)

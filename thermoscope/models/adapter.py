@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.errors import UnsupportedModel
-from thermoscope.models.attention import Probe, attend, rows_of
+from thermoscope.models.attention import Probe, read, rows_of
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.product import Dense, Product
 
@@ -62,6 +62,7 @@ class Adapter:
     """
 
     shows = ("residual", "q", "k", "v", "attention")
+    cache_type = torch.float32
 
     def __init__(self, config: ModelConfig, network: Any) -> None:
         self.config = config
@@ -96,8 +97,14 @@ class Adapter:
         def function(
             q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None
         ) -> Tensor:
-            kind = {"scale": scale, "windowed": window is not None, "softcap": softcap}
-            return attend(next(layers), q, k, v, rows, cache, probe, **kind)  # type: ignore[arg-type]
+            layer = next(layers)
+            if probe:
+                probe("q", layer, q)
+                probe("k", layer, k)
+                probe("v", layer, v)
+            cache.write(layer, rows.places, k, v)
+            windowed = window is not None
+            return read(layer, q, rows, cache, probe, scale=scale, windowed=windowed, softcap=softcap)
 
         last: list[Tensor] = []
 

@@ -23,23 +23,16 @@ class Rows(NamedTuple):
 
 def rows_of(spans: Sequence[Span], cache: KVCache, window: int | None) -> Rows:
     """Lay a call's rows out, the spans' tokens one after the other."""
-    for span in spans:
-        if span.count < 1 or span.start + span.count > cache.context:
-            raise ValueError(
-                f"slot {span.slot}: got positions {span.start} to {span.start + span.count - 1}, "
-                f"expected them within the cache's {cache.context}."
-            )
+    cache.check(spans)
     counts = torch.tensor([span.count for span in spans])
     slots = torch.tensor([span.slot for span in spans]).repeat_interleave(counts)
     positions = torch.cat([torch.arange(span.start, span.start + span.count) for span in spans])
     return Rows(positions, cache.places(slots, positions), groups_of(spans, window))
 
 
-def attend(
+def read(
     layer: int,
     queries: Float[Tensor, "rows heads dim"],
-    keys: Float[Tensor, "rows kv dim"],
-    values: Float[Tensor, "rows kv dim"],
     rows: Rows,
     cache: KVCache,
     probe: Probe | None,
@@ -48,15 +41,10 @@ def attend(
     windowed: bool,
     softcap: float | None = None,
 ) -> Float[Tensor, "rows heads*dim"]:
-    """Put the rows' keys and values into the cache, and let each row attend to its sequence.
+    """Let each row attend to its sequence in the cache, which holds the rows' own keys and values already.
 
-    `softcap` c bounds the scores by c · tanh(score / c). What the probe sees is told at `Decoder.forward`.
+    `softcap` c bounds the scores by c · tanh(score / c). The probe sees `attention` once for each group.
     """
-    if probe:
-        probe("q", layer, queries)
-        probe("k", layer, keys)
-        probe("v", layer, values)
-    cache.write(layer, rows.places, keys, values)
     parts = []
     for group in rows.groups:
         mask = group.window_mask if windowed else group.mask
@@ -79,8 +67,8 @@ def _group(
     """softmax(scale · q Kᵀ + mask) V and its weights: two batched products over slots and KV heads."""
     slots, kv, dim = group.slots.stop - group.slots.start, cache.kv_heads, queries.shape[-1]
     heads = slice(group.slots.start * kv, group.slots.stop * kv)
-    keys = cache.keys[layer, heads, : group.length]
-    values = cache.values[layer, heads, : group.length]
+    keys = cache.keys[layer, heads, : group.length].float()
+    values = cache.values[layer, heads, : group.length].float()
     q = queries.view(slots, group.count, kv, -1, dim)
     q = q.permute(0, 2, 3, 1, 4).reshape(slots * kv, -1, dim)
     scores = torch.baddbmm(q.new_empty(1), q, keys.mT, beta=0, alpha=scale)

@@ -37,23 +37,33 @@ class KVCache:
     The memory is asked for once and touched as positions fill. Rolling back is setting a length: what
     lies behind it is overwritten before anything reads it.
 
-    - `keys`, `values`: [layers, slots · kv_heads, context, head_dim], float32, two views of one tensor.
+    - `keys`, `values`: [layers, slots · kv_heads, context, head_dim], of the type that the decoder keeps them
+      in, two views of one tensor.
       A slot's heads stand together, so neighbouring slots are one view and no attention copies its keys.
     """
 
     def __init__(
-        self, config: ModelConfig, *, slots: int, context: int, device: torch.device | str = "cpu"
+        self, config: ModelConfig, *, slots: int, context: int, dtype: torch.dtype = torch.float32
     ) -> None:
         self.slots = slots
         self.context = context
         self.kv_heads = config.kv_heads
         self.lengths = [0] * slots
         shape = (config.layers, 2, slots * config.kv_heads, context, config.head_dim)
-        self._memory = _zeros(shape).to(device)
+        self._memory = _zeros(shape, dtype)
         self.keys: Float[Tensor, "layers slots*kv context dim"] = self._memory[:, 0]
         self.values: Float[Tensor, "layers slots*kv context dim"] = self._memory[:, 1]
-        self._which = torch.arange(2, device=device)[:, None]
-        self._head = torch.arange(config.kv_heads, device=device)
+        self._which = torch.arange(2)[:, None]
+        self._head = torch.arange(config.kv_heads)
+
+    def check(self, spans: Iterable[Span]) -> None:
+        """Refuse, with a `ValueError`, tokens that stand where the cache has no place."""
+        for span in spans:
+            if span.count < 1 or span.start + span.count > self.context:
+                raise ValueError(
+                    f"slot {span.slot}: got positions {span.start} to {span.start + span.count - 1}, "
+                    f"expected them within the cache's {self.context}."
+                )
 
     def places(self, slots: Int[Tensor, "rows"], positions: Int[Tensor, "rows"]) -> Places:
         """Where rows go, the same in every layer."""
@@ -68,7 +78,7 @@ class KVCache:
         values: Float[Tensor, "rows kv dim"],
     ) -> None:
         """Put each row's keys and values in its place."""
-        self._memory[layer][places] = torch.stack((keys, values), dim=1)
+        self._memory[layer][places] = torch.stack((keys, values), dim=1).to(self._memory.dtype)
 
     def extend(self, spans: Iterable[Span]) -> None:
         """Count the spans' tokens as filled, once a forward call has written them."""
@@ -82,12 +92,12 @@ class KVCache:
         self.lengths[slot] = length
 
 
-def _zeros(shape: tuple[int, ...]) -> Tensor:
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Zeros whose pages take memory only once written; they must be zeros, for 0 · NaN is NaN.
 
     Huge pages would make one token's keys take 2 MiB in every layer and head.
     """
-    pages = mmap.mmap(-1, 4 * math.prod(shape))
+    pages = mmap.mmap(-1, dtype.itemsize * math.prod(shape))
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         pages.madvise(mmap.MADV_NOHUGEPAGE)
-    return torch.frombuffer(pages, dtype=torch.float32).view(shape)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)

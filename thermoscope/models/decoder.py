@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
-from thermoscope.models.attention import Probe, Rows, attend, rows_of
+from thermoscope.models.attention import Probe, Rows, read, rows_of
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.mlp import Experts, affine, mixture, mlp
 from thermoscope.models.product import Product
@@ -75,6 +75,7 @@ class Decoder:
     """
 
     shows = ("residual", "q", "k", "v", "attention", "attention_out", "mlp_out")
+    cache_type = torch.float32  # what its keys and values are kept in
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class Decoder:
         `attention_out` and `mlp_out` [rows, hidden], what each added; and after the last layer, `residual`
         once more.
         """
-        plan = self._plan(spans, cache)
+        plan = self.plan(spans, cache)
         x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
         if self.positions is not None:
             x = x + F.embedding(plan.rows.positions, self.positions).float()
@@ -157,10 +158,19 @@ class Decoder:
         if rotation is not None:
             rotated = rotation(rotated)
         queries, keys = rotated[:, : config.heads], rotated[:, config.heads :]
-        attended = attend(
-            index, queries, keys, values, plan.rows, cache, probe, scale=self._scale, windowed=windowed
-        )
-        return affine(layer.output, attended, layer.output_bias)
+        if probe:
+            probe("q", index, queries)
+            probe("k", index, keys)
+            probe("v", index, values)
+        cache.write(index, plan.rows.places, keys, values)
+        return affine(layer.output, self.read(index, queries, plan, cache, probe), layer.output_bias)
+
+    def read(
+        self, index: int, queries: Tensor, plan: Plan, cache: KVCache, probe: Probe | None
+    ) -> Float[Tensor, "rows heads*dim"]:
+        """What each row's queries find in the cache, which holds the rows' own keys and values already."""
+        windowed = bool(self.config.windowed) and self.config.windowed[index]
+        return read(index, queries, plan.rows, cache, probe, scale=self._scale, windowed=windowed)
 
     def _mlp(self, layer: Layer, x: Tensor) -> Float[Tensor, "rows hidden"]:
         seen = self._norm(x, layer.mlp_norm, layer.mlp_norm_bias)
@@ -181,7 +191,12 @@ class Decoder:
         """Each head by itself, or all as one, as the weight is long."""
         return self._norm(x.reshape(len(x), -1, len(weight)), weight).view(x.shape)
 
-    def _plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
+    def rotation(self, positions: Int[Tensor, "rows"]) -> tuple[Float[Tensor, "rows half"], ...]:
+        """Cosines and sines of each position's angles."""
+        return self._rotary.turns(positions)
+
+    def plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
+        """What all layers share, for these spans."""
         rows = rows_of(spans, cache, self.config.window)
         rotation = None if self.config.learned_positions else self._rotary.at(rows.positions)
         window_rotation = rotation

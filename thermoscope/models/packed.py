@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig, RopeScaling
-from thermoscope.catalogue.precision import Precision
+from thermoscope.catalogue.precision import NATIVE, Precision
 from thermoscope.errors import BadModelFile
 from thermoscope.models.checkpoint import identity
 from thermoscope.models.tokenizer import Tokenizer
 
-FORMAT = 1  # raise it when a folder's contents change meaning
+FORMAT = 2  # raise it when a folder's contents change meaning
 
 
 class Packed(NamedTuple):
@@ -34,15 +34,17 @@ class Packed(NamedTuple):
     config: ModelConfig
     tokenizer: Tokenizer
     tensors: dict[str, Tensor]
+    rounding: float | None = None  # mean KL to the file's own weights, nats a token, where they were rounded
 
 
-def folder_for(cache: Path, source: Path, precision: Precision | None) -> Path:
-    """Where a model is kept at a precision, None being its default one.
+def folder_for(cache: Path, source: Path, precision: Precision | None, *, native: bool) -> Path:
+    """Where a model is kept at a precision, None being its default one, for the own kernel or PyTorch's.
 
     Another PyTorch or instruction set lays 4-bit weights out otherwise, so both are in the name.
     """
     capability = torch.backends.cpu.get_cpu_capability()
-    facts = (FORMAT, identity(source), precision, torch.__version__, capability)
+    native = native and precision in (None, *NATIVE)
+    facts = (FORMAT, identity(source), precision, native, torch.__version__, capability)
     return cache / "packed" / hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -56,7 +58,12 @@ def save(folder: Path, packed: Packed) -> None:
             part.mkdir()
             save_file(packed.tensors, part / "weights.safetensors")
             packed.tokenizer.save(part)
-            about = {"name": packed.name, "precision": packed.precision, "config": asdict(packed.config)}
+            about = {
+                "name": packed.name,
+                "precision": packed.precision,
+                "config": asdict(packed.config),
+                "rounding": packed.rounding,
+            }
             (part / "model.json").write_text(json.dumps(about))
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
@@ -78,7 +85,9 @@ def load(folder: Path) -> Packed:
         config = ModelConfig(**_with_tuples(fields))
         with safe_open(folder / "weights.safetensors", framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Packed(about["name"], about["precision"], config, Tokenizer.load(folder), tensors)
+        return Packed(
+            about["name"], about["precision"], config, Tokenizer.load(folder), tensors, about["rounding"]
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BadModelFile(f"{folder}: got {error}, expected a packed model; delete the folder.") from error
 

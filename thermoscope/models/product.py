@@ -1,4 +1,4 @@
-"""The matrix product, in five precisions: the one piece of the decoder that a faster kernel replaces.
+"""The matrix product by PyTorch's kernels, in five precisions. The own kernel's is in `models.panels`.
 
 A product takes float32 rows and gives float32 rows; what happens between is its own affair.
 
@@ -10,7 +10,7 @@ A product takes float32 rows and gives float32 rows; what happens between is its
 | int8      | int8, one scale for each output row       | bfloat16    | `aten::_weight_int8pack_mm`         |
 | int4      | 4-bit codes, a scale and a zero for 32    | bfloat16    | `aten::_weight_int4pack_mm_for_cpu` |
 
-Activations are rounded number by number, never scaled by row or by call, so a row's result depends on
+Here activations are rounded number by number, never scaled by row or by call, so a row's result depends on
 its neighbours at most through the order in which a library sums.
 """
 
@@ -171,8 +171,3 @@ class Int4:
 def _aligned(tensor: Tensor) -> Tensor:
     """For a kernel that crashes elsewhere; tensors of a mapped file stand on any multiple of 8."""
     return tensor if tensor.data_ptr() % 64 == 0 else tensor.clone()
-
-
-KINDS: dict[str, type[Dense] | type[Half] | type[Int8] | type[Int4]] = {
-    kind.__name__: kind for kind in (Dense, Half, Int8, Int4)
-}

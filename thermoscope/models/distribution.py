@@ -1,0 +1,88 @@
+"""What rows of logits are like as distributions, and draws from them: by the own kernel where it is.
+
+`laws` says what each number is; this is the same, for all rows of a step at once and in the time of a step.
+Without the kernel it is `laws` itself that computes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thermoscope.laws import boltzmann, noise, truncation
+from thermoscope.models.kernels import build
+
+
+class Summary(NamedTuple):
+    """One row's distribution, float64.
+
+    - `log_z`, `entropy`: log Σ exp(z) and the entropy in nats, at T = 1.
+    - `greatest`: max z. `mass`: Σ exp((z − greatest) / T), at the row's own temperature.
+    - `best`: ids of the greatest logits, greatest first, ties by lower id.
+    """
+
+    log_z: float
+    entropy: float
+    greatest: float
+    mass: float
+    best: Int[np.ndarray, "best"]
+
+
+def summarise(
+    logits: Float[Tensor, "rows vocab"], temperatures: Sequence[float], *, best: int
+) -> list[Summary]:
+    """Of every row, which must be finite: a row that is not has no finite entropy.
+
+    T = 0 counts as 1 for `mass`.
+    """
+    best = min(best, logits.shape[1])
+    if build.available():
+        return _native(logits, temperatures, best)
+    states = zip(*(each.tolist() for each in boltzmann.state(logits)), strict=True)
+    summaries = []
+    for row, temperature, (log_z, entropy) in zip(logits.numpy(), temperatures, states, strict=True):
+        wide = row.astype(np.float64)
+        if not np.isfinite(wide).all():
+            log_z = entropy = math.nan  # and the rest of it is not looked at
+            wide = np.zeros_like(wide)
+        mass = float(boltzmann.weights(wide, temperature or 1.0).sum())
+        summaries.append(Summary(log_z, entropy, float(row.max()), mass, truncation.top_k(wide, best)))
+    return summaries
+
+
+def draw(logits: Float[np.ndarray, "vocab"], greatest: float, temperature: float, key: int) -> int:
+    """argmax z / T + g for T > 0, with the noise that `noise.key` names; ties go to the lower id."""
+    if build.available():
+        library = build.library()
+        token: int = library.draw(
+            logits.ctypes.data, len(logits), greatest, temperature, key, library.threads
+        )
+        return token
+    with np.errstate(over="ignore"):  # a tiny T sends differences to infinity
+        tempered = (logits.astype(np.float64) - greatest) / temperature
+    return int((tempered + noise.keyed(key, np.arange(len(logits)))).argmax())
+
+
+def _native(logits: Tensor, temperatures: Sequence[float], best: int) -> list[Summary]:
+    rows, vocab = logits.shape
+    numbers = np.empty((rows, 4))
+    ids = np.empty((rows, best), dtype=np.int32)
+    asked = np.array(temperatures, dtype=np.float64)
+    library = build.library()
+    library.summarise(
+        logits.data_ptr(),
+        rows,
+        vocab,
+        asked.ctypes.data,
+        best,
+        numbers.ctypes.data,
+        ids.ctypes.data,
+        library.threads,
+    )
+    return [
+        Summary(log_z, entropy, greatest, mass, row)
+        for (greatest, log_z, entropy, mass), row in zip(numbers.tolist(), ids, strict=True)
+    ]

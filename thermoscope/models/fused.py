@@ -1,0 +1,165 @@
+"""A decoder whose layers run in the native step: one call for all layers and rows (kernels/step.h).
+
+It wraps the readable decoder, takes its weights by address, and gives what that gives, in an arithmetic of
+its own, in which a row's numbers do not depend on the company that it is in.
+"""
+
+import ctypes
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from thermoscope.models.attention import Probe
+from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.decoder import Decoder, Layer
+from thermoscope.models.kernels import build
+from thermoscope.models.kernels import library as native
+from thermoscope.models.panels import Panels
+
+NORMS = ("attention_norm", "q_norm", "k_norm", "mlp_norm")
+PRODUCTS = ("qkv", "output", "gate_up", "down")
+ONLY = {  # what the native step knows one kind of; any other runs in the readable decoder
+    "norm": "rms",
+    "pre_norm": True,
+    "post_norm": False,
+    "qk_norm_whole": False,
+    "gated": True,
+    "activation": "silu",
+    "experts": 0,
+    "embedding_scale": 1.0,
+    "attention_scale": None,
+    "rotary_dim": None,
+    "window_rope_theta": None,
+    "learned_positions": False,
+}
+
+
+class Fused:
+    """The same model as `plain`; `Fused.takes` says which models can be."""
+
+    shows = Decoder.shows
+    cache_type = torch.float16
+
+    def __init__(self, plain: Decoder) -> None:
+        self.plain = plain
+        self.config, self.layers = plain.config, plain.layers
+        self.embedding, self.final_norm, self.head = plain.embedding, plain.final_norm, plain.head
+        self.spent: ctypes.Array[ctypes.c_int64] | None = None  # nanoseconds by part, for who sets it
+        self._library = build.library()
+        assert isinstance(plain.head, Panels)
+        self._head = plain.head.matrix()
+        self._layers = (native.Layer * len(plain.layers))(*map(_layer, plain.layers))
+        self._rotation = torch.empty(0)
+        config = self.config
+        self._network = native.Network(
+            layers=self._layers,
+            hidden=config.hidden,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            dim=config.head_dim,
+            ffn=config.ffn,
+            rotary=config.head_dim,
+            eps=config.norm_eps,
+            scale=1 / math.sqrt(config.head_dim),
+        )
+        for index, layer in enumerate(self._layers):
+            layer.window = config.window if config.windowed and config.windowed[index] else 0
+
+    @staticmethod
+    def takes(plain: Decoder) -> bool:
+        """Whether the native step has a path for every part of this decoder."""
+        config = plain.config
+        if any(getattr(config, name) != value for name, value in ONLY.items()):
+            return False
+        products = [getattr(layer, name) for layer in plain.layers for name in PRODUCTS]
+        return all(isinstance(product, Panels) for product in (*products, plain.head)) and bool(
+            build.library().attends(config.head_dim)
+        )
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "rows"],
+        spans: Sequence[Span],
+        cache: KVCache,
+        probe: Probe | None = None,
+    ) -> Float[Tensor, "rows hidden"]:
+        """What `Decoder.forward` does; probes see the same quantities."""
+        cache.check(spans)
+        x = F.embedding(tokens, self.embedding).float()
+        count = len(x)
+        integers = ctypes.c_int32 * count
+        slots = integers(*(span.slot for span in spans for _ in range(span.count)))
+        positions = integers(*(span.start + i for span in spans for i in range(span.count)))
+        rows = native.Rows(count, ctypes.addressof(slots), ctypes.addressof(positions))
+        self._turn(cache.context)
+        if probe is None:
+            self._run(x, rows, cache, 0, len(self.layers), native.Taps())
+        else:
+            self._watched(x, rows, spans, cache, probe)
+        cache.extend(spans)
+        return x
+
+    def logits(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
+        """Unembed: final norm, then the output projection."""
+        x = x.contiguous()
+        logits = x.new_empty(len(x), self.config.vocab)
+        self._library.unembed(
+            self._head,
+            self.final_norm.data_ptr(),
+            self.config.norm_eps,
+            x.data_ptr(),
+            len(x),
+            logits.data_ptr(),
+            self._library.threads,
+        )
+        return logits
+
+    def _run(
+        self, x: Tensor, rows: native.Rows, cache: KVCache, first: int, last: int, taps: native.Taps
+    ) -> None:
+        keys, values = cache.keys, cache.values
+        held = native.Cache(keys.data_ptr(), values.data_ptr(), keys.stride(0), keys.stride(1))
+        threads = self._library.threads
+        self._library.forward(self._network, rows, held, x.data_ptr(), first, last, taps, threads, self.spent)
+
+    def _watched(
+        self, x: Tensor, rows: native.Rows, spans: Sequence[Span], cache: KVCache, probe: Probe
+    ) -> None:
+        """A layer at a time, with what the probes see kept apart."""
+        config, count = self.config, len(x)
+        plan = self.plain.plan(spans, cache)
+        for index in range(config.layers):
+            probe("residual", index, x)
+            qkv = x.new_empty(count, config.heads + 2 * config.kv_heads, config.head_dim)
+            attended, widened = torch.empty_like(x), torch.empty_like(x)
+            taps = native.Taps(*(each.data_ptr() for each in (qkv, attended, widened)))
+            self._run(x, rows, cache, index, index + 1, taps)
+            q, k, v = torch.split(qkv, [config.heads, config.kv_heads, config.kv_heads], dim=1)
+            probe("q", index, q)
+            probe("k", index, k)
+            probe("v", index, v)
+            # The step keeps no weights, so they are computed once more, from the same queries and keys.
+            self.plain.read(index, q, plan, cache, probe)
+            probe("attention_out", index, attended)
+            probe("mlp_out", index, widened)
+        probe("residual", config.layers, x)
+
+    def _turn(self, context: int) -> None:
+        """Have the rotations of every position ready, [context, cos and sin, dim / 2]."""
+        if len(self._rotation) < context:
+            cos, sin = self.plain.rotation(torch.arange(context))
+            self._rotation = torch.stack((cos, sin), dim=1).contiguous()
+            for layer in self._layers:
+                layer.rotation = self._rotation.data_ptr()
+
+
+def _layer(layer: Layer) -> native.Layer:
+    weights = {name: getattr(layer, name) for name in NORMS}
+    return native.Layer(
+        **{name: None if norm is None else norm.data_ptr() for name, norm in weights.items()},
+        **{name: getattr(layer, name).matrix(getattr(layer, f"{name}_bias")) for name in PRODUCTS},
+    )

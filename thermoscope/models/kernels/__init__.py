@@ -1,0 +1,6 @@
+"""The one native piece: products of 4-bit and 8-bit blocks, and a whole decoding step around them.
+
+`simd.h`, `blocks.*`, `attention.h`, `team.h`, `step.*` and `api.cpp` are plain C++ without PyTorch's headers.
+`build` compiles them for this machine and keeps the result; `library` calls it; `operator` makes the product
+known to PyTorch.
+"""

@@ -1,0 +1,171 @@
+#include "blocks.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace thermoscope {
+
+namespace {
+
+constexpr int MOST = 8;  // rows that share one unpacking of a block
+
+constexpr int code_bytes(int bits) { return BLOCK * LANES * bits / 8; }
+constexpr int number_bytes(bool wide) { return LANES * (wide ? 4 : 2); }
+
+template <bool WIDE>
+inline Floats numbers(const uint8_t* from) {
+    if constexpr (WIDE) {
+        float out[LANES];
+        std::memcpy(out, from, sizeof out);
+        return load(out);
+    } else {
+        return from_halves(from);
+    }
+}
+
+template <int BITS, bool WIDE, bool ZERO, int ROWS>
+void panel(const uint8_t* at, int blocks, float zero, Quantised x, int row, Floats* out) {
+    constexpr int CODES = code_bytes(BITS), NUMBERS = number_bytes(WIDE);
+    const int in = blocks * BLOCK;
+    Floats sum[ROWS];
+    for (int r = 0; r < ROWS; ++r) sum[r] = same(0);
+    for (int b = 0; b < blocks; ++b, at += CODES + (ZERO ? 1 : 2) * NUMBERS) {
+        Codes codes[8];
+        if constexpr (BITS == 4) {
+            for (int v = 0; v < 4; ++v) {
+                const Codes both = load_codes(at + 64 * v);
+                codes[v] = low_nibbles(both);
+                codes[v + 4] = high_nibbles(both);
+            }
+        } else {
+            for (int v = 0; v < 8; ++v) codes[v] = load_codes(at + 64 * v);
+        }
+        const Floats scale = numbers<WIDE>(at + CODES);
+        Floats minimum;
+        if constexpr (ZERO) minimum = mul(scale, same(-zero));
+        else minimum = numbers<WIDE>(at + CODES + NUMBERS);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) {
+            const int8_t* group = x.codes + size_t(row + r) * in + b * BLOCK;
+            Ints dot = zero_ints();
+#pragma GCC unroll 8
+            for (int v = 0; v < 8; ++v) dot = dot4(dot, codes[v], group + 4 * v);
+            const size_t here = size_t(row + r) * blocks + b;
+            sum[r] = fma(minimum, same(x.sums[here]), sum[r]);
+            sum[r] = fma(mul(to_floats(dot), scale), same(x.scales[here]), sum[r]);
+        }
+    }
+    for (int r = 0; r < ROWS; ++r) out[r] = sum[r];
+}
+
+using Panel = void (*)(const uint8_t*, int, float, Quantised, int, Floats*);
+
+// For 8, 4, 2 and 1 rows.
+template <int BITS, bool WIDE, bool ZERO>
+constexpr Panel by_rows[4] = {panel<BITS, WIDE, ZERO, 8>, panel<BITS, WIDE, ZERO, 4>, panel<BITS, WIDE, ZERO, 2>,
+                              panel<BITS, WIDE, ZERO, 1>};
+
+template <int BITS, bool WIDE>
+const Panel* by_zero(const Matrix& w) {
+    return w.zero < 0 ? by_rows<BITS, WIDE, false> : by_rows<BITS, WIDE, true>;
+}
+
+const Panel* kernels(const Matrix& w) {
+    if (w.bits == 4) return w.wide ? by_zero<4, true>(w) : by_zero<4, false>(w);
+    return w.wide ? by_zero<8, true>(w) : by_zero<8, false>(w);
+}
+
+size_t block_bytes(const Matrix& w) {
+    return code_bytes(w.bits) + size_t(w.zero < 0 ? 2 : 1) * number_bytes(w.wide);
+}
+
+}  // namespace
+
+size_t panel_bytes(const Matrix& w) { return size_t(w.in / BLOCK) * block_bytes(w); }
+
+void quantise(const float* x, int in, Quantised to, int row, int first, int last) {
+    int8_t* codes = to.codes + size_t(row) * in;
+    float *scales = to.scales + size_t(row) * (in / BLOCK), *sums = to.sums + size_t(row) * (in / BLOCK);
+    for (int b = first; b < last; ++b) {
+        const Floats low = load(x + b * BLOCK), high = load(x + b * BLOCK + LANES);
+        const float most = greatest(max(size(low), size(high)));
+        // Infinity or no number has no codes; below 1e-35 the scale has no inverse, and the group counts as zero.
+        const bool sound = finite(low) && finite(high), some = sound && most > 1e-35f;
+        const Floats inverse = same(some ? 127 / most : 0);
+        const float scale = sound ? (some ? most / 127 : 0) : std::numeric_limits<float>::quiet_NaN();
+        const int sum = store_codes(codes + b * BLOCK, some ? mul(low, inverse) : same(0),
+                                    some ? mul(high, inverse) : same(0));
+        scales[b] = scale;
+        sums[b] = scale * float(sum);
+    }
+}
+
+void multiply(const Matrix& w, Quantised x, int rows, float* y, int first, int last) {
+    const Panel* kernel = kernels(w);
+    const int blocks = w.in / BLOCK;
+    for (int p = first; p < last; ++p) {
+        const int width = std::min(LANES, w.out - p * LANES);
+        float bias[LANES] = {};
+        if (w.bias) std::copy_n(w.bias + p * LANES, width, bias);
+        for (int row = 0, count; row < rows; row += count) {
+            int which = 0;
+            for (count = MOST; count > rows - row; count /= 2) ++which;
+            Floats out[MOST];
+            kernel[which](w.panels + p * panel_bytes(w), blocks, float(w.zero), x, row, out);
+            for (int r = 0; r < count; ++r) {
+                float lanes[LANES];
+                store(lanes, w.bias ? add(out[r], load(bias)) : out[r]);
+                std::copy_n(lanes, width, y + size_t(row + r) * w.out + p * LANES);
+            }
+        }
+    }
+}
+
+// Where code i of a block stands for a lane: four neighbours together, sixteen rows beside each other.
+inline int place_of(int i, int lane) { return i / 4 * 64 + lane * 4 + i % 4; }
+
+void pack(const Matrix& w, const uint8_t* codes, const uint8_t* scales, const uint8_t* minima, uint8_t* panels) {
+    const int blocks = w.in / BLOCK, each = number_bytes(w.wide) / LANES;
+    std::memset(panels, 0, panels_of(w) * panel_bytes(w));  // rows that fill up the last panel
+    for (int o = 0; o < w.out; ++o) {
+        const int lane = o % LANES;
+        uint8_t* at = panels + (o / LANES) * panel_bytes(w);
+        for (int b = 0; b < blocks; ++b, at += block_bytes(w)) {
+            const uint8_t* from = codes + size_t(o) * w.in + b * BLOCK;
+            for (int i = 0; i < BLOCK; ++i) {
+                const int place = place_of(i, lane);
+                if (w.bits == 8) at[place] = from[i];
+                else at[place % 256] |= uint8_t(from[i] << (place < 256 ? 0 : 4));
+            }
+            const size_t number = (size_t(o) * blocks + b) * each;
+            uint8_t* to = at + code_bytes(w.bits) + lane * each;
+            std::memcpy(to, scales + number, each);
+            if (w.zero < 0) std::memcpy(to + number_bytes(w.wide), minima + number, each);
+        }
+    }
+}
+
+void unpack(const Matrix& w, float* weight) {
+    const int blocks = w.in / BLOCK;
+    for (int p = 0; p < panels_of(w); ++p) {
+        const int width = std::min(LANES, w.out - p * LANES);
+        for (int b = 0; b < blocks; ++b) {
+            const uint8_t *at = w.panels + p * panel_bytes(w) + b * block_bytes(w), *number = at + code_bytes(w.bits);
+            float scale[LANES], minimum[LANES];
+            store(scale, w.wide ? numbers<true>(number) : numbers<false>(number));
+            number += number_bytes(w.wide);
+            if (w.zero < 0) store(minimum, w.wide ? numbers<true>(number) : numbers<false>(number));
+            else store(minimum, mul(load(scale), same(-float(w.zero))));
+            for (int lane = 0; lane < width; ++lane) {
+                float* row = weight + size_t(p * LANES + lane) * w.in + b * BLOCK;
+                for (int i = 0; i < BLOCK; ++i) {
+                    const int place = place_of(i, lane);
+                    const int code = w.bits == 8 ? at[place] : at[place % 256] >> (place < 256 ? 0 : 4) & 15;
+                    row[i] = scale[lane] * float(code) + minimum[lane];
+                }
+            }
+        }
+    }
+}
+
+}  // namespace thermoscope

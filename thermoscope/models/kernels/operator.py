@@ -1,0 +1,62 @@
+"""The native product as functions on tensors, and as an operator that PyTorch can trace.
+
+`torch.compile` and FakeTensor see through `thermoscope::panels_linear` by its fake form.
+"""
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from thermoscope.models.kernels import build
+from thermoscope.models.kernels.library import BLOCK, Matrix
+
+
+def matrix(
+    panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "5"], bias: Float[Tensor, "out"] | None = None
+) -> Matrix:
+    """The structure that the library takes; it holds addresses of tensors, and keeps none alive."""
+    return Matrix(panels.data_ptr(), None if bias is None else bias.data_ptr(), *form.tolist())
+
+
+def pack(
+    codes: UInt8[Tensor, "out in"],
+    scale: Float[Tensor, "out blocks"],
+    minimum: Float[Tensor, "out blocks"],
+    form: Int[Tensor, "5"],
+) -> UInt8[Tensor, "bytes"]:
+    """Codes and numbers in their final type -> panels."""
+    library = build.library()
+    about = Matrix(None, None, *form.tolist())
+    panels = torch.empty(library.panels_size(about), dtype=torch.uint8)
+    library.pack(
+        about, *(each.contiguous().data_ptr() for each in (codes, scale, minimum)), panels.data_ptr()
+    )
+    return panels
+
+
+def unpack(panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "5"]) -> Float[Tensor, "out in"]:
+    """Panels -> the matrix that they hold."""
+    weight = torch.empty(*form[:2].tolist())
+    build.library().unpack(matrix(panels, form), weight.data_ptr())
+    return weight
+
+
+@torch.library.custom_op("thermoscope::panels_linear", mutates_args=())
+def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, zero: int) -> Tensor:
+    """x Wᵀ for rows `x` in float32, quantised in groups of 32 on the way."""
+    x = x.contiguous()
+    rows, columns = x.shape
+    about = Matrix(panels.data_ptr(), None, out, columns, bits, wide, zero)
+    y = x.new_empty(rows, out)
+    codes = torch.empty(rows, columns, dtype=torch.int8)
+    numbers = x.new_empty(2, rows, columns // BLOCK)
+    library = build.library()
+    library.multiply(
+        about, x.data_ptr(), rows, codes.data_ptr(), numbers.data_ptr(), y.data_ptr(), library.threads
+    )
+    return y
+
+
+@panels_linear.register_fake
+def _(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, zero: int) -> Tensor:  # noqa: ARG001
+    return x.new_empty(x.shape[0], out)

@@ -1,0 +1,259 @@
+#include "step.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "attention.h"
+#include "team.h"
+
+namespace thermoscope {
+
+namespace {
+
+// Memory that grows and stays, for one calling thread.
+template <typename Number>
+class Space {
+  public:
+    Number* of(size_t size) {
+        if (held_.size() < size) held_.resize(size);
+        return held_.data();
+    }
+
+  private:
+    std::vector<Number> held_;
+};
+
+struct Scratch {
+    Space<float> fused, partial, mixed, added, wide, thread, numbers;
+    Space<int8_t> codes;
+
+    Quantised quantised(int rows, int in) {
+        const size_t groups = size_t(rows) * (in / BLOCK);
+        float* both = numbers.of(2 * groups);
+        return {codes.of(size_t(rows) * in), both, both + groups};
+    }
+};
+
+Scratch& scratch() {
+    static thread_local Scratch memory;
+    return memory;
+}
+
+// The part of `count` things that thread `me` takes.
+struct Share {
+    int first, last;
+    Share(int count, int me) {
+        const int64_t all = Team::only().size();
+        first = int(count * int64_t(me) / all);
+        last = int(count * int64_t(me + 1) / all);
+    }
+};
+
+// y = x / √(mean x² + eps) · weight; x and y may be the same.
+void rms_norm(const float* x, const float* weight, int width, float eps, float* y) {
+    Floats squares = same(0);
+    for (int i = 0; i < width; i += LANES) squares = fma(load(x + i), load(x + i), squares);
+    const Floats inverse = same(1 / std::sqrt(total(squares) / float(width) + eps));
+    for (int i = 0; i < width; i += LANES) store(y + i, mul(mul(load(x + i), inverse), load(weight + i)));
+}
+
+// Pairs (i, i + half) turn by the position's angle.
+void rotate(float* x, const float* rotation, int half) {
+    for (int i = 0; i < half; ++i) {
+        const float low = x[i], high = x[i + half], cos = rotation[i], sin = rotation[half + i];
+        x[i] = std::fma(-high, sin, low * cos);
+        x[i + half] = std::fma(low, sin, high * cos);
+    }
+}
+
+// Keys or values into the cache, and as they are there.
+void keep(float* x, int dim, uint16_t* place) {
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(place);
+    for (int i = 0; i < dim; i += LANES) {
+        to_halves(bytes + 2 * i, load(x + i));
+        store(x + i, from_halves(bytes + 2 * i));
+    }
+}
+
+// act(gate) · up for one group of 32, in gate's place. Both activations are gate · sigmoid(f(gate)).
+void activate(int32_t activation, float* gate, const float* up) {
+    for (int i = 0; i < BLOCK; i += LANES) {
+        const Floats g = load(gate + i);
+        Floats f = g;
+        if (activation == GELU_TANH)  // 2 √(2/π) (g + 0.044715 g³)
+            f = mul(mul(g, same(1.5957691216057308f)), fma(mul(g, g), same(0.044715f), same(1)));
+        const Floats sigmoid = div(same(1), add(same(1), exp(mul(f, same(-1)))));
+        store(gate + i, mul(mul(g, sigmoid), load(up + i)));
+    }
+}
+
+void product(int me, const Matrix& w, Quantised x, int rows, float* y) {
+    const Share panels(panels_of(w), me);
+    multiply(w, x, rows, y, panels.first, panels.last);
+}
+
+// Where the calling thread's time went, if somebody asks.
+class Watch {
+  public:
+    Watch(int64_t* spent, int me) : spent_(me == 0 ? spent : nullptr), since_(spent_ ? now() : 0) {}
+    void note(Part part) {
+        if (!spent_) return;
+        const int64_t time = now();
+        spent_[part] += time - since_;
+        since_ = time;
+    }
+
+  private:
+    static int64_t now() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
+    int64_t* spent_;
+    int64_t since_;
+};
+
+}  // namespace
+
+void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, int first, int last,
+             const Taps& taps, int threads, int64_t* spent) {
+    const int count = rows.count, all_heads = n.heads + 2 * n.kv_heads, share = n.heads / n.kv_heads;
+    const int width = all_heads * n.dim, mixed_width = n.heads * n.dim, part = partial_size(n.dim);
+    int longest = 0;
+    for (int r = 0; r < count; ++r) longest = std::max(longest, rows.positions[r] + 1);
+    // Few rows leave threads without work unless they share the sections of one.
+    const int splits = count * n.kv_heads < 4 * threads ? (longest + SECTION - 1) / SECTION : 1;
+    Scratch& memory = scratch();
+    const Quantised quantised = memory.quantised(count, std::max({n.hidden, mixed_width, n.ffn}));
+    float *fused = memory.fused.of(size_t(count) * width), *mixed = memory.mixed.of(size_t(count) * mixed_width);
+    float *added = memory.added.of(size_t(count) * n.hidden), *wide = memory.wide.of(size_t(count) * 2 * n.ffn);
+    float* partial = memory.partial.of(size_t(count) * n.heads * splits * part);
+    // For each thread; the last lanes keep two from writing to the same cache line.
+    const int room = std::max(n.hidden, 2 * SECTION * n.dim + part) + LANES;
+    float* spaces = memory.thread.of(size_t(threads) * room);
+    const Section each = section_for(n.dim);
+    Team& team = Team::only();
+
+    // Adds what the last part made to the stream, then norms and quantises the stream for the next one.
+    const auto renew = [&](int me, float* tap, const float* post_norm, const float* norm, bool add_it) {
+        float* space = spaces + size_t(me) * room;
+        for (int r = Share(count, me).first; r < Share(count, me).last; ++r) {
+            float *stream = x + size_t(r) * n.hidden, *more = added + size_t(r) * n.hidden;
+            if (add_it) {
+                if (post_norm) rms_norm(more, post_norm, n.hidden, n.eps, more);
+                if (tap) std::copy_n(more, n.hidden, tap + size_t(r) * n.hidden);
+                for (int i = 0; i < n.hidden; i += LANES) store(stream + i, add(load(stream + i), load(more + i)));
+            }
+            if (norm) rms_norm(stream, norm, n.hidden, n.eps, space);
+            quantise(norm ? space : stream, n.hidden, quantised, r, 0, n.hidden / BLOCK);
+        }
+    };
+    const auto place_of = [&](int r, int kv, int position) {
+        return (int64_t(rows.slots[r]) * n.kv_heads + kv) * cache.head + int64_t(position) * n.dim;
+    };
+
+    team.run(threads, [&](int me) {
+        float* space = spaces + size_t(me) * room;
+        const Share mine(count, me);
+        Watch watch(spent, me);
+        for (int index = first; index < last; ++index) {
+            const Layer& layer = n.layers[index];
+            uint16_t *keys = cache.keys + index * cache.layer, *values = cache.values + index * cache.layer;
+            if (index == first) {
+                renew(me, nullptr, nullptr, layer.attention_norm, false);
+                team.meet();
+                watch.note(ROWS);
+            }
+            product(me, layer.qkv, quantised, count, fused);
+            team.meet();
+            watch.note(PRODUCTS);
+
+            for (int r = mine.first; r < mine.last; ++r) {
+                float* row = fused + size_t(r) * width;
+                if (layer.q_norm && n.norm_whole) {
+                    rms_norm(row, layer.q_norm, mixed_width, n.eps, row);
+                    rms_norm(row + mixed_width, layer.k_norm, n.kv_heads * n.dim, n.eps, row + mixed_width);
+                }
+                for (int h = 0; h < n.heads + n.kv_heads; ++h) {
+                    float* head = row + h * n.dim;
+                    if (layer.q_norm && !n.norm_whole)
+                        rms_norm(head, h < n.heads ? layer.q_norm : layer.k_norm, n.dim, n.eps, head);
+                    rotate(head, layer.rotation + size_t(rows.positions[r]) * n.rotary, n.rotary / 2);
+                }
+                for (int kv = 0; kv < n.kv_heads; ++kv) {
+                    const int64_t place = place_of(r, kv, rows.positions[r]);
+                    keep(row + (n.heads + kv) * n.dim, n.dim, keys + place);
+                    keep(row + (n.heads + n.kv_heads + kv) * n.dim, n.dim, values + place);
+                }
+                if (taps.qkv) std::copy_n(row, width, taps.qkv + size_t(r) * width);
+            }
+            team.meet();
+            watch.note(ROWS);
+
+            // Later rows of a prompt see more: dealt out in turn, so that the threads end together.
+            for (int item = me; item < count * n.kv_heads * splits; item += team.size()) {
+                const int r = item / splits / n.kv_heads, kv = item / splits % n.kv_heads, split = item % splits;
+                const int seen = rows.positions[r] + 1, start = layer.window ? std::max(0, seen - layer.window) : 0;
+                const int from = splits == 1 ? start : std::max(start, split * SECTION);
+                const int to = splits == 1 ? seen : std::min(seen, (split + 1) * SECTION);
+                const int64_t place = place_of(r, kv, 0);
+                sections(each, fused + size_t(r) * width + kv * share * n.dim, share, n.scale, keys + place,
+                         values + place, n.dim, from, to,
+                         partial + ((size_t(r) * n.heads + kv * share) * splits + split) * part, splits * part, space);
+            }
+            team.meet();
+            watch.note(ATTENTION);
+
+            for (int r = mine.first; r < mine.last; ++r) {
+                const int seen = rows.positions[r] + 1, start = layer.window ? std::max(0, seen - layer.window) : 0;
+                const int begin = splits == 1 ? 0 : start / SECTION, end = splits == 1 ? 1 : (seen - 1) / SECTION + 1;
+                for (int h = 0; h < n.heads; ++h) {
+                    float* sum = partial + ((size_t(r) * n.heads + h) * splits + begin) * part;
+                    for (int s = 1; s < end - begin; ++s) fold(sum, sum + size_t(s) * part, n.dim);
+                    const Floats inverse = same(1 / sum[n.dim + 1]);
+                    float* to = mixed + (size_t(r) * n.heads + h) * n.dim;
+                    for (int i = 0; i < n.dim; i += LANES) store(to + i, mul(load(sum + i), inverse));
+                }
+                quantise(mixed + size_t(r) * mixed_width, mixed_width, quantised, r, 0, mixed_width / BLOCK);
+            }
+            team.meet();
+            watch.note(ROWS);
+            product(me, layer.output, quantised, count, added);
+            team.meet();
+            watch.note(PRODUCTS);
+            renew(me, taps.attention, layer.attention_post_norm, layer.mlp_norm, true);
+            team.meet();
+            watch.note(ROWS);
+            product(me, layer.gate_up, quantised, count, wide);
+            team.meet();
+            watch.note(PRODUCTS);
+
+            const int groups = n.ffn / BLOCK;
+            const Share blocks(count * groups, me);
+            for (int item = blocks.first; item < blocks.last; ++item) {
+                const int r = item / groups, b = item % groups;
+                float* gate = wide + size_t(r) * 2 * n.ffn;
+                activate(n.activation, gate + b * BLOCK, gate + n.ffn + b * BLOCK);
+                quantise(gate, n.ffn, quantised, r, b, b + 1);
+            }
+            team.meet();
+            watch.note(ROWS);
+            product(me, layer.down, quantised, count, added);
+            team.meet();
+            watch.note(PRODUCTS);
+            const bool more = index + 1 < last;
+            renew(me, taps.mlp, layer.mlp_post_norm, more ? n.layers[index + 1].attention_norm : nullptr, true);
+            team.meet();
+            watch.note(ROWS);
+        }
+    });
+}
+
+void unembed(const Matrix& head, const float* norm, float eps, const float* x, int count, float* logits, int threads) {
+    const Quantised quantised = scratch().quantised(count, head.in);
+    float* space = scratch().thread.of(head.in);
+    for (int r = 0; r < count; ++r) {
+        rms_norm(x + size_t(r) * head.in, norm, head.in, eps, space);
+        quantise(space, head.in, quantised, r, 0, head.in / BLOCK);
+    }
+    Team::only().run(threads, [&](int me) { product(me, head, quantised, count, logits); });
+}
+
+}  // namespace thermoscope
