@@ -127,9 +127,9 @@ def test_rows_that_are_no_blocks_fall_back_to_wider_weights(tmp_path):
     shape = random_models.SHAPE | {"hidden_size": 72, "head_dim": 16}
     network = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
     checkpoint = open_checkpoint(random_models.save(network, tmp_path))
-    for precision, kind in (("int4", WIDE), ("int8", Int8)):
+    for precision in ("int4", "int8"):
         by_name = products(checkpoint, precision, native=True)
-        assert type(by_name[0, "qkv"]) is kind  # 72 columns
+        assert type(by_name[0, "qkv"]) is WIDE  # 72 columns: PyTorch's int8 kernel crashes on them, too
         assert type(by_name[0, "down"]) is Panels  # 96
 
 
@@ -191,7 +191,7 @@ def test_the_native_step_runs_only_the_families_that_it_knows(kind, tmp_path):
         cache = KVCache(checkpoint.config, slots=1, context=40, dtype=decoder.cache_type)
         with torch.inference_mode():
             found[native] = decoder.logits(decoder.forward(tokens, [Span(0, 0, 40)], cache))
-    known = ("llama", "llama3", "mistral", "qwen2", "qwen2-windowed", "qwen3")
+    known = ("llama", "llama3", "mistral", "qwen2", "qwen2-windowed", "qwen3", "phi3-longrope")
     assert kind in known or type(decoder) is not Fused
     bound = 0.1 if "moe" not in kind and kind != "mixtral" else 0.5  # a router may choose another expert
     assert (found[True] - found[False]).abs().mean() <= bound * found[False].std()
