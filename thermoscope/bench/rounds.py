@@ -1,4 +1,4 @@
-"""The rounds of `thermoscope bench`: every case, ours and the peers', one after the other, again and again."""
+"""The rounds of `thermoscope bench`: every case, ours and the peers', one after the other, over and over."""
 
 from collections.abc import Callable
 from functools import partial

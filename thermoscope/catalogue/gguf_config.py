@@ -56,15 +56,18 @@ def read_gguf(metadata: Mapping[str, Any], tensors: Shapes) -> ModelConfig:
         output_bias="blk.0.attn_output.bias" in tensors,
         mlp_bias="blk.0.ffn_down.bias" in tensors,
         tied="output.weight" not in tensors,
-        **_rope(keys, need, tensors),
+        **_rope(keys, need, tensors, head_dim),
         **_windows(keys, family, layers),
         **(_experts(need, experts, family, layers) if experts else {}),
         **(_gemma3(hidden, heads, head_dim, layers) if family == "gemma3" else {}),
     )
 
 
-def _rope(keys: Mapping[str, Any], need: Callable[[str], Any], tensors: Shapes) -> dict[str, Any]:
+def _rope(
+    keys: Mapping[str, Any], need: Callable[[str], Any], tensors: Shapes, head_dim: int
+) -> dict[str, Any]:
     scaling, context = None, need("context_length")
+    turning = keys.get("rope.dimension_count") if keys["general.architecture"] == "phi3" else None
     kind = keys.get("rope.scaling.type")
     if "rope_factors_short.weight" in tensors:  # longrope; the factors come with the weights
         scaling = RopeScaling("longrope", magnitude=float(keys.get("rope.scaling.attn_factor", 1.0)))
@@ -77,7 +80,7 @@ def _rope(keys: Mapping[str, Any], need: Callable[[str], Any], tensors: Shapes) 
         "context": context,
         "rope_theta": float(keys.get("rope.freq_base", 10000.0)),
         "rope_scaling": scaling,
-        "rotary_dim": keys.get("rope.dimension_count") if keys["general.architecture"] == "phi3" else None,
+        "rotary_dim": None if turning == head_dim else turning,
     }
 
 

@@ -114,7 +114,8 @@ def _phi3(config: Fields) -> dict[str, Any]:
     need = _needed(config)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    rotary = {"rotary_dim": int(need("hidden_size") // need("num_attention_heads") * share)}
+    head_dim = need("hidden_size") // need("num_attention_heads")
+    rotary = {"rotary_dim": None if share == 1 else int(head_dim * share)}
     if _rope_kind(rope) == "default":
         return rotary
     if _rope_kind(rope) not in ("longrope", "su"):

@@ -147,9 +147,7 @@ class Fused:
             return
         plain, windowed, self._rotations = self.plain, self.config.windowed, []
         for rotary in (plain.rotary, plain.window_rotary):
-            cos, sin = (each[:, 0] for each in rotary.at(torch.arange(context)))
-            half = cos.shape[1] // 2
-            self._rotations.append(torch.stack((cos[:, :half], sin[:, half:]), dim=1).contiguous())
+            self._rotations.append(torch.stack(rotary.turns(torch.arange(context)), dim=1))
         own = self.config.window_rope_theta is not None
         for index, layer in enumerate(self._layers):
             layer.rotation = self._rotations[own and windowed[index]].data_ptr()

@@ -161,6 +161,8 @@ class _Packer:
                 if Int4.takes(blocks.codes):
                     return Int4.pack(*blocks)
             precision = "fp16" if Half.available() else "bf16"
+        if precision == "int8" and not Int8.takes(self._columns(parts[0])):
+            precision = "fp16" if Half.available() else "bf16"
         weight = torch.cat([self.checkpoint.read(part) for part in parts])
         match precision:
             case "fp32":

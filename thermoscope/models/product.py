@@ -97,6 +97,11 @@ class Int8:
         self._codes = _aligned(codes)
         self._scale = _aligned(scale)
 
+    @staticmethod
+    def takes(columns: int) -> bool:
+        """Whether the kernel can read rows of this length; it crashes on others."""
+        return columns % 16 == 0
+
     @classmethod
     def quantise(cls, weight: Float[Tensor, "out in"]) -> Self:
         """Round each row to 255 levels, symmetric about zero."""

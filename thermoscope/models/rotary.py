@@ -31,15 +31,18 @@ class Rotary:
     """
 
     def __init__(self, frequencies: Float[Tensor, "half"], magnitude: float = 1.0) -> None:
-        self._frequencies = frequencies
-        self._cos = torch.full((2 * len(frequencies),), magnitude)
-        self._sin = self._cos.index_fill(0, torch.arange(len(frequencies)), -magnitude)
+        self._frequencies, self._magnitude = frequencies, magnitude
+        self._signs = torch.tensor([-1.0, 1.0]).repeat_interleave(len(frequencies))
+
+    def turns(self, positions: Int[Tensor, "rows"]) -> tuple[Float[Tensor, "rows half"], ...]:
+        """Cosines and sines of each position's angles, times the magnitude."""
+        angles = positions[:, None].float() * self._frequencies
+        return angles.cos() * self._magnitude, angles.sin() * self._magnitude
 
     def at(self, positions: Int[Tensor, "rows"]) -> Rotation:
         """The rotation of rows that stand at these positions."""
-        angles = positions[:, None].float() * self._frequencies
-        angles = torch.cat((angles, angles), dim=-1)[:, None]
-        return Rotation(angles.cos() * self._cos, angles.sin() * self._sin)
+        cos, sin = (torch.cat((each, each), dim=-1)[:, None] for each in self.turns(positions))
+        return Rotation(cos, sin * self._signs)
 
 
 def rotary_frequencies(config: ModelConfig, *, windowed: bool = False) -> Float[Tensor, "half"]:
