@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from thermoscope.engine.request import Sampling
-from thermoscope.engine.trace import Alternatives, Record
+from thermoscope.engine.trace import Alternatives, Drawn, Record
 from thermoscope.errors import ThermoscopeError
 from thermoscope.laws import boltzmann, noise, truncation
 from thermoscope.models.distribution import Summary, draw, summarise
@@ -132,31 +132,26 @@ class Sampler:
         token: int,
         tokenizer: Tokenizer,
     ) -> Record:
-        temperature = self._sampling.temperature
-        shown = np.append(raw.best, token)
-        logprobs = row[shown].astype(np.float64) - raw.log_z
-        removed, count = 0.0, len(logits) if kept is None else len(kept)
+        temperature, mass = self._sampling.temperature, asked.mass
+        edge, count = None, len(logits)
         if temperature == 0:
-            drawn, mass, count = (shown == token).astype(np.float64), 1.0, 1
-        else:
-            z = logits[shown].astype(np.float64)
-            drawn, mass = boltzmann.weights(z, temperature, greatest=asked.greatest), asked.mass
-            if kept is not None:
-                inside = logits[kept].astype(np.float64)
-                mass = float(boltzmann.weights(inside, temperature, greatest=asked.greatest).sum())
-                removed = max(0.0, 1 - mass / asked.mass)
-                # Kept are the best, and the last of them says where they end.
-                drawn = np.where((z > inside[-1]) | ((z == inside[-1]) & (shown <= kept[-1])), drawn, 0.0)
-        with np.errstate(divide="ignore"):
-            sampler_logprobs = np.log(drawn / mass)
+            edge, mass, count = (float(logits[token]), token), 1.0, 1
+        elif kept is not None:
+            inside = logits[kept].astype(np.float64)
+            mass = float(boltzmann.weights(inside, temperature, greatest=asked.greatest).sum())
+            edge, count = (float(inside[-1]), int(kept[-1])), len(kept)
+        drawn = Drawn(temperature, asked.greatest, mass, edge)
+        best = row[raw.best]
         return Record(
-            logprob=float(logprobs[-1]),
-            sampler_logprob=float(sampler_logprobs[-1]),
+            logprob=float(row[token]) - raw.log_z,
+            sampler_logprob=drawn.logprob(float(logits[token]), token),
             entropy=raw.entropy,
             log_z=raw.log_z,
             kept=count,
-            removed_mass=removed,
-            alternatives=Alternatives(raw.best, logprobs[:-1], sampler_logprobs[:-1], tokenizer.piece),
+            removed_mass=0.0 if kept is None else max(0.0, 1 - mass / asked.mass),
+            alternatives=Alternatives(
+                raw.best, best, best if logits is row else logits[raw.best], raw.log_z, drawn, tokenizer.piece
+            ),
         )
 
 

@@ -30,21 +30,49 @@ class Alternative(NamedTuple):
     sampler_logprob: float
 
 
-class Alternatives(Sequence[Alternative]):
-    """Alternatives that become objects when somebody looks: most tokens of an answer are never opened."""
+class Drawn(NamedTuple):
+    """The distribution that a token was drawn from, as far as it takes to give any token's probability.
 
-    __slots__ = ("_ids", "_logprobs", "_piece", "_sampler_logprobs")
+    `greatest`: the largest logit. `mass`: Σ exp((z − greatest) / T) over what was kept. `edge`: logit and id
+    of the last token that was kept, best first; None where all were. At T = 0 the edge is the token itself.
+    """
+
+    temperature: float
+    greatest: float
+    mass: float
+    edge: tuple[float, int] | None
+
+    def logprob(self, z: float, token: int) -> float:
+        """Log-probability of a token with this logit, -inf where it was cut off."""
+        if self.edge is not None and (-z, token) > (-self.edge[0], self.edge[1]):
+            return -math.inf
+        if self.temperature == 0:
+            return 0.0
+        return (z - self.greatest) / self.temperature - math.log(self.mass)
+
+
+class Alternatives(Sequence[Alternative]):
+    """Alternatives that become objects when somebody looks: most tokens of an answer are never opened.
+
+    - `logits`: the model's own. `asked`: those that were drawn from, after penalties and bias.
+    """
+
+    __slots__ = ("_asked", "_drawn", "_ids", "_log_z", "_logits", "_piece")
 
     def __init__(
         self,
         ids: Int[np.ndarray, "best"],
-        logprobs: Float[np.ndarray, "best"],
-        sampler_logprobs: Float[np.ndarray, "best"],
+        logits: Float[np.ndarray, "best"],
+        asked: Float[np.ndarray, "best"],
+        log_z: float,
+        drawn: Drawn,
         piece: Callable[[int], str],
     ) -> None:
         self._ids = ids
-        self._logprobs = logprobs
-        self._sampler_logprobs = sampler_logprobs
+        self._logits = logits
+        self._asked = asked
+        self._log_z = log_z
+        self._drawn = drawn
         self._piece = piece
 
     def __len__(self) -> int:
@@ -67,9 +95,8 @@ class Alternatives(Sequence[Alternative]):
 
     def _at(self, at: int) -> Alternative:
         token = int(self._ids[at])
-        return Alternative(
-            token, self._piece(token), float(self._logprobs[at]), float(self._sampler_logprobs[at])
-        )
+        sampled = self._drawn.logprob(float(self._asked[at]), token)
+        return Alternative(token, self._piece(token), float(self._logits[at]) - self._log_z, sampled)
 
 
 @dataclass(frozen=True, slots=True)
