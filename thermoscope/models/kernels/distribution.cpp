@@ -157,7 +157,10 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
     Part* all = parts.data();
     Team& team = Team::only();
     team.run(threads, [&](int me) {
-        for (int item = me; item < rows * chunks; item += team.size()) {
+        // In pieces side by side, as the output projection was: half of a row is still in a core's own cache.
+        const int begin = int(int64_t(rows) * chunks * me / team.size());
+        const int end = int(int64_t(rows) * chunks * (me + 1) / team.size());
+        for (int item = begin; item < end; ++item) {
             const float* row = logits + size_t(item / chunks) * vocab;
             const int first = item % chunks * CHUNK;
             tops[size_t(item / chunks) * (chunks + 2) + item % chunks] =
@@ -173,7 +176,7 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
             top[chunks + 1] = chunks < best ? -std::numeric_limits<float>::infinity() : sorted[best - 1];
         }
         team.meet();
-        for (int item = me; item < rows * chunks; item += team.size()) {
+        for (int item = begin; item < end; ++item) {
             const int r = item / chunks, first = item % chunks * CHUNK;
             const float* top = tops + size_t(r) * (chunks + 2);
             const double temperature = temperatures[r] > 0 ? temperatures[r] : 1;
