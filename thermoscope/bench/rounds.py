@@ -1,4 +1,4 @@
-"""The rounds of `thermoscope bench`: every case, ours and the peers', one after the other, again and again."""
+"""The rounds of `thermoscope bench`: every case, ours and the peers', in turn, again and again."""
 
 from collections.abc import Callable
 from functools import partial
