@@ -5,18 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 ROOT = Path(__file__).parents[1]
 
 
-def bench(*arguments):
+def bench(*arguments, program="decode"):
     return subprocess.run(
-        [sys.executable, "benchmarks/decode.py", *arguments],
+        [sys.executable, f"benchmarks/{program}.py", *arguments],
         **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 500},
     )
 
 
 def test_a_quick_run_prints_a_table_and_ends_with_json(smollm2):
-    done = bench("--quick", "--no-transformers", "--llama-bench", "", "--text", "README.md")
+    done = bench("--quick", "--no-transformers", "--no-llama", "--text", "README.md")
     assert done.returncode == 0, done.stderr
     *table, last = done.stdout.splitlines()
     result = json.loads(last)
@@ -29,6 +32,9 @@ def test_a_quick_run_prints_a_table_and_ends_with_json(smollm2):
     assert distance["fp32"] == 0
     assert 0 < distance["fp16"] < distance["int4"] < 0.005
     assert 100e6 < result["peak_bytes"] < 1.2e9
+    assert 100e6 < result["serving"]["uss"] < result["serving"]["rss"] < 1.2e9
+    assert 50e6 < result["bytes"]["weights"] < 2e8
+    assert sum(only["one_step"].values()) > 0
 
 
 def test_what_measures_nothing_is_refused():
@@ -42,3 +48,20 @@ def test_a_model_that_is_none_is_one_line():
     assert done.returncode != 0
     assert done.stderr.startswith("benchmark: ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_graphics_card_is_measured_where_there_is_one():
+    done = bench(program="gpu")
+    assert done.returncode == 0, done.stderr
+    if not torch.cuda.is_available():
+        assert done.stdout == "benchmark: no CUDA device here, so nothing is measured.\n"
+    else:
+        assert 0 < json.loads(done.stdout.splitlines()[-1])["share"] < 1
+
+
+def test_the_cards_benchmark_runs_on_what_there_is(smollm2):
+    done = bench("--device", "cpu", "--tokens", "4", "--rounds", "1", program="gpu")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    speed = result["tokens_per_second"]
+    assert result["share"] == pytest.approx(speed * result["weights"] / result["bandwidth"])

@@ -12,7 +12,7 @@ def test_the_manual_is_current() -> None:
 
 def test_the_manual_has_every_command_and_option(command: Command) -> None:
     text = manual()
-    for name in ("run", "chat", "serve", "models list", "models pull", "models show", "doctor"):
+    for name in ("run", "chat", "serve", "bench", "models list", "models pull", "models show", "doctor"):
         assert f"## thermoscope {name}\n" in text
     for option in ("--temperature", "--logit-bias", "--trace", "--alias", "--insecure"):
         assert f"`{option}`" in text

@@ -92,6 +92,7 @@ class Worker:
     def close(self) -> None:
         """End the process, at work or not."""
         self._pipe.close()
+        self._process.join(timeout=5)
         self._process.terminate()
         self._process.join()
 

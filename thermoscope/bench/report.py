@@ -41,20 +41,25 @@ class Prefill:
 
 @dataclass
 class Report:
-    """What was measured. `weights`: bytes that every step reads."""
+    """What was measured. `weights`: bytes that every step reads. `bandwidths`: one or more, of each round."""
 
     about: dict[str, Any]
-    bandwidth: Bandwidth
+    bandwidths: list[Bandwidth]
     weights: int
     prefills: list[Prefill]
     decodes: list[Decode]
     interrupted: bool = False
 
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second, the median."""
+        return median(each.rate for each in self.bandwidths)
+
     def to_dict(self) -> dict[str, Any]:
         """Figures as medians over rounds; what was never measured is left out."""
         return {
             **self.about,
-            "bandwidth": {"bytes_per_second": self.bandwidth.rate, "how": self.bandwidth.how},
+            "bandwidth": {"bytes_per_second": self.bandwidth, "how": self.bandwidths[0].how},
             "weight_bytes": self.weights,
             "prefill": [
                 {"prompt": each.prompt, "tokens_per_second": median(each.runs), "peers": _middles(each.peers)}
@@ -73,7 +78,7 @@ class Report:
         rate = median(run.rate for run in case.runs)
         steps = sorted((run.step for run in case.runs), key=lambda step: sum(step.values()))
         step = steps[len(steps) // 2]
-        limit, with_cache = (read / self.bandwidth.rate for read in (self.weights, self.weights + case.cache))
+        limit, with_cache = (read / self.bandwidth for read in (self.weights, self.weights + case.cache))
         return {
             "batch": case.batch,
             "depth": case.depth,

@@ -1,11 +1,11 @@
-"""The rounds of `thermoscope bench`: every case, ours and the peers', one after the other, over and over."""
+"""The rounds of `thermoscope bench`: every case, ours and the peers', in turn, again and again."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from thermoscope.bench import llama, measure
-from thermoscope.bench.bandwidth import cache_bytes, read_bandwidth, weight_bytes
+from thermoscope.bench.bandwidth import Bandwidth, cache_bytes, read_bandwidth, weight_bytes
 from thermoscope.bench.peers import Speeds, Transformers, Worker
 from thermoscope.bench.report import Decode, Prefill, Report, Run
 from thermoscope.engine.language_model import LanguageModel
@@ -78,9 +78,12 @@ def begin(
         for batch, depth, tokens in cases
     ]
     about = {"model": lm.name, "precision": lm.precision, "threads": threads, "native": lm.model.native}
-    bandwidth = lm.runner.call(partial(read_bandwidth, threads))
     return Report(
-        about, bandwidth, weight_bytes(lm.model.decoder), [Prefill(each) for each in prompts], decodes
+        about,
+        [_read(lm, threads)],
+        weight_bytes(lm.model.decoder),
+        [Prefill(each) for each in prompts],
+        decodes,
     )
 
 
@@ -95,6 +98,8 @@ def run(lm: LanguageModel, report: Report, rounds: int, peers: Peers | None, sai
         said("warming up")
         measure.decode(lm, [prompt[:8] for prompt in asked[0]], 2)
         for number in range(1, rounds + 1):
+            if number > 1:  # memory is shared with other machines on the same host, and its speed changes
+                report.bandwidths.append(_read(lm, report.about["threads"]))
             for each, text in zip(report.prefills, texts, strict=True):
                 said(f"round {number}: prefill of {each.prompt}")
                 each.runs.append(measure.prefill(lm, text))
@@ -106,6 +111,10 @@ def run(lm: LanguageModel, report: Report, rounds: int, peers: Peers | None, sai
                 _add(case.peers, peers.decode(case, prompts) if peers else {})
     except KeyboardInterrupt:
         report.interrupted = True
+
+
+def _read(lm: LanguageModel, threads: int) -> Bandwidth:
+    return lm.runner.call(partial(read_bandwidth, threads))
 
 
 def _add(peers: dict[str, list[float]], found: dict[str, float]) -> None:

@@ -1,6 +1,7 @@
 """`thermoscope bench`: how fast this machine decodes, why, and what others reach."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,8 +59,12 @@ def bench(
         task = progress.add_task("loading", total=None)
         report, missing = _measure(
             model,
-            **{"precision": precision, "threads": threads, "prompts": prompts, "cases": cases},
-            **{"rounds": rounds, "peers": peers},
+            precision=precision,
+            threads=threads,
+            prompts=prompts,
+            cases=cases,
+            rounds=rounds,
+            peers=peers,
             said=lambda text: progress.update(task, description=text),
         )
     result = report.to_dict()
@@ -98,7 +103,7 @@ def _measure(
     cases: list[tuple[int, int, int]],
     rounds: int,
     peers: bool,
-    said: Any,
+    said: Callable[[str], None],
 ) -> tuple["Report", list[str]]:
     import psutil
 

@@ -53,17 +53,26 @@ int thermoscope_draw(const float* logits, int vocab, double greatest, double tem
     return draw(logits, vocab, greatest, temperature, key, threads);
 }
 
-// The sum of all words, each thread reading a piece of its own: nothing but reading takes time.
+// The sum of all words, and nothing but reading takes time: each thread has a piece of its own, and goes through it
+// at four places at once, for a single stream leaves a third of the bandwidth unused.
 int64_t thermoscope_read(const int64_t* words, int64_t count, int threads) {
-    std::atomic<int64_t> sum{0};
+    std::atomic<uint64_t> sum{0};
     Team& team = Team::only();
     team.run(threads, [&](int me) {
-        int64_t mine = 0;
-        for (int64_t i = count * me / team.size(), end = count * (me + 1) / team.size(); i < end; ++i)
-            mine = int64_t(uint64_t(mine) + uint64_t(words[i]));  // may go round, and unsigned it may
-        sum.fetch_add(mine);
+        const int64_t first = count * me / team.size(), last = count * (me + 1) / team.size();
+        const int64_t quarter = (last - first) / 4;
+        const auto* at = reinterpret_cast<const uint64_t*>(words) + first;  // unsigned sums may go round
+        uint64_t a = 0, b = 0, c = 0, d = 0;
+        for (int64_t i = 0; i < quarter; ++i) {
+            a += at[i];
+            b += at[i + quarter];
+            c += at[i + 2 * quarter];
+            d += at[i + 3 * quarter];
+        }
+        for (int64_t i = 4 * quarter; i < last - first; ++i) a += at[i];
+        sum.fetch_add(a + b + c + d);
     });
-    return sum.load();
+    return int64_t(sum.load());
 }
 
 }
