@@ -1,6 +1,6 @@
 """The native step: close to the readable decoder layer by layer, and a row's bits its own.
 
-Contexts here pass SECTION = 128 positions twice, and windows begin before, in and after the last section.
+Contexts here pass attention's sections of 32 positions many times, and windows begin in several of them.
 """
 
 from dataclasses import replace

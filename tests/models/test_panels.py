@@ -28,9 +28,9 @@ def stored(kind, out=40, columns=256, seed=0):
     return unpack(rows, kind), torch.from_numpy(dequantize(rows, kind))
 
 
-def panels(out, columns, bits, seed=1):
+def panels(out, columns, bits, seed=1, terms=1):
     weight = torch.randn(out, columns, generator=torch.Generator().manual_seed(seed))
-    return Panels.pack([quantise(weight, bits)])
+    return Panels.pack([quantise(weight, bits)], terms=terms)
 
 
 def rows(count, columns, seed=2):
@@ -126,6 +126,22 @@ def test_a_product_is_the_float64_one_of_the_rounded_rows(shape, bits):
 
 
 @pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_two_terms_a_row_is_known_to_15_bits(shape, bits):
+    product = panels(*shape, bits, terms=2)
+    x = torch.cat([adversarial(shape[1]), rows(9, shape[1])])
+    weight = product.weight().double().numpy()
+    blocks = np.abs(weight).reshape(shape[0], -1, 32)
+    most = np.abs(x.double().numpy()).reshape(len(x), -1, 32).max(2)
+    # Half a step of the second term, which is 1/254 of the first's, or below 1e-35 all of the number; and
+    # what float32 makes of the sums: of terms no larger than |minimum| + |scale · code| = 4 max |w| a column.
+    step = np.where(most > 1e-35, most / 127 / 254 / 2, 1e-35) * 1.01
+    bound = np.einsum("ob,rb->ro", blocks.sum(2), step)
+    bound += (4 * shape[1] / 32 + 8) * EPSILON * np.einsum("ob,rb->ro", 4 * 32 * blocks.max(2), most) + 1e-43
+    assert (np.abs(product(x).double().numpy() - x.double().numpy() @ weight.T) <= bound).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
 def test_what_is_no_number_makes_its_own_row_none(bits, bad):
     product, x = panels(40, 96, bits), rows(11, 96)
@@ -150,7 +166,8 @@ def threads():
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("shape", [(40, 96), (1, 32), (200, 512)])
 def test_a_row_is_the_same_bits_in_any_company_and_on_any_threads(shape, bits, threads):
-    product, x = panels(*shape, bits), torch.cat([adversarial(shape[1]), rows(192, shape[1])])
+    product = panels(*shape, bits, terms=1 + (bits == 4))
+    x = torch.cat([adversarial(shape[1]), rows(192, shape[1])])
     whole = product(x)
     for number in (1, 2, 3):
         threads(number)
@@ -169,8 +186,8 @@ def test_rows_need_not_stand_together_in_memory():
 
 def arguments(product, count=3):
     held = product.state()
-    out, columns, bits, wide, zero = held["form"].tolist()
-    return rows(count, columns), held["panels"], out, bits, bool(wide), zero
+    out, columns, bits, wide, zero, terms = held["form"].tolist()
+    return rows(count, columns), held["panels"], out, bits, bool(wide), zero, terms
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -9,6 +9,8 @@ from thermoscope.bench.bandwidth import Bandwidth, cache_bytes, read_bandwidth, 
 from thermoscope.bench.peers import Speeds, Transformers, Worker
 from thermoscope.bench.report import Decode, Prefill, Report, Run
 from thermoscope.engine.language_model import LanguageModel
+from thermoscope.errors import InvalidRequest
+from thermoscope.models.adapter import Adapter
 
 Said = Callable[[str], None]
 
@@ -72,7 +74,10 @@ def begin(
     lm: LanguageModel, *, prompts: list[int], cases: list[tuple[int, int, int]], threads: int
 ) -> Report:
     """A report without figures yet; `cases` are (batch, depth, tokens)."""
-    kind = lm.model.decoder.cache_type
+    decoder = lm.model.decoder
+    if isinstance(decoder, Adapter):
+        raise InvalidRequest(f"{lm.name}: got a model that transformers runs, expected one that runs here.")
+    kind = decoder.cache_type
     decodes = [
         Decode(batch, depth, tokens, batch * cache_bytes(lm.config, kind, max(depth, 1) + tokens // 2))
         for batch, depth, tokens in cases
@@ -81,7 +86,7 @@ def begin(
     return Report(
         about,
         [_read(lm, threads)],
-        weight_bytes(lm.model.decoder),
+        weight_bytes(decoder),
         [Prefill(each) for each in prompts],
         decodes,
     )

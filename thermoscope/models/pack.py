@@ -23,6 +23,7 @@ from thermoscope.models.product import Dense, Half, Int4, Int8, Product
 
 KINDS: dict[str, Callable[..., Product]] = {kind.__name__: kind for kind in (Dense, Half, Int8, Int4, Panels)}
 PRODUCTS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
+FINE = (".q", ".k", ".v")  # what 8 bits of its input cost most: docs/decisions/two-terms.md
 MLP = ("gate_up", "down")
 VECTORS = [f"{norm}{bias}" for norm in ("attention_norm", "mlp_norm") for bias in ("", "_bias")]
 VECTORS += ["attention_post_norm", "mlp_post_norm", "q_norm", "k_norm"]
@@ -154,12 +155,14 @@ class _Packer:
         """Neighbours as one; where a kernel cannot take them, at the next wider precision."""
         precision = self.precision
         if precision in NATIVE and self._in_panels(parts[0]):
-            return Panels.pack([self._blocks(part, 4 if precision == "int4" else 8) for part in parts])
+            blocks = [self._blocks(part, 4 if precision == "int4" else 8) for part in parts]
+            return Panels.pack(blocks, terms=2 if parts[0].endswith(FINE) else 1)
         if precision == "int4":
             if Panels.takes(self._columns(parts[0])):
-                blocks = Blocks(*map(torch.cat, zip(*(self._blocks(part, 4) for part in parts), strict=True)))
-                if Int4.takes(blocks.codes):
-                    return Int4.pack(*blocks)
+                each = [self._blocks(part, 4) for part in parts]
+                whole = Blocks(*map(torch.cat, zip(*each, strict=True)))
+                if Int4.takes(whole.codes):
+                    return Int4.pack(*whole)
             precision = "fp16" if Half.available() else "bf16"
         if precision == "int8" and not Int8.takes(self._columns(parts[0])):
             precision = "fp16" if Half.available() else "bf16"

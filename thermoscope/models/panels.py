@@ -1,8 +1,8 @@
 """The product that the own kernel computes: weights in blocks of 32, activations in int8 in groups of 32.
 
 W = scale · code + minimum, codes of 4 or 8 bits, laid out in panels of sixteen rows (kernels/blocks.h). A row
-x is rounded to x ≈ scale · code, one scale for 32 neighbours; sums within a block are integers. So a row's
-result depends on the row alone, to the bit.
+x is rounded to x ≈ scale · code, one scale for 32 neighbours, and with two terms so is what that leaves; sums
+within a block are integers. So a row's result depends on the row alone, to the bit.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ class Panels:
     """W in panels.
 
     - `panels`: the bytes. `form`: out, in, bits, whether scales are float32 (else float16), and the code that
-      stands for 0, or -1 where minima are stored.
+      stands for 0, or -1 where minima are stored; and how many terms of 8 bits each activation is taken as.
     """
 
-    def __init__(self, panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "5"]) -> None:
+    def __init__(self, panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "6"]) -> None:
         self._panels = panels
         self._form = form
-        self.out, self.columns, self._bits, self._wide, self._zero = form.tolist()
+        self.out, self.columns, self._bits, self._wide, self._zero, self._terms = form.tolist()
 
     @staticmethod
     def takes(columns: int) -> bool:
@@ -37,7 +37,7 @@ class Panels:
         return columns % BLOCK == 0
 
     @classmethod
-    def pack(cls, parts: Sequence[Blocks]) -> Self:
+    def pack(cls, parts: Sequence[Blocks], *, terms: int = 1) -> Self:
         """Matrices one above the other, exactly as their blocks say.
 
         Codes take 4 bits where all fit; scales and minima 16 bits where that is exact; and minima nothing
@@ -50,13 +50,15 @@ class Panels:
         if not wide:
             scale, minimum = scale.half(), minimum.half()
         out, columns = codes.shape
-        form = torch.tensor([out, columns, 4 if int(codes.max()) < 16 else 8, wide, zero], dtype=torch.int32)
+        form = torch.tensor(
+            [out, columns, 4 if int(codes.max()) < 16 else 8, wide, zero, terms], dtype=torch.int32
+        )
         return cls(operator.pack(codes, scale, minimum, form), form)
 
     def __call__(self, x: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
         """Multiply every row of `x`."""
         y: Tensor = torch.ops.thermoscope.panels_linear(
-            x, self._panels, self.out, self._bits, bool(self._wide), self._zero
+            x, self._panels, self.out, self._bits, bool(self._wide), self._zero, self._terms
         )
         return y
 

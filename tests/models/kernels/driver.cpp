@@ -60,7 +60,7 @@ struct Packed {
     Matrix matrix;
 
     Packed(Random& random, int out, int in, int bits, bool wide, int zero, bool with_bias, float size) {
-        matrix = {nullptr, nullptr, out, in, bits, wide, zero};
+        matrix = {nullptr, nullptr, out, in, bits, wide, zero, with_bias ? 2 : 1};
         const size_t blocks = size_t(out) * (in / BLOCK);
         std::vector<uint8_t> codes(size_t(out) * in);
         for (uint8_t& each : codes) each = uint8_t(random.next() >> 32 & ((1 << bits) - 1));
@@ -90,10 +90,10 @@ struct Packed {
 
 std::vector<float> times(const Matrix& w, const std::vector<float>& x, int threads) {
     const int rows = int(x.size()) / w.in, groups = w.in / BLOCK;
-    std::vector<int8_t> codes(x.size());
-    std::vector<float> scales(size_t(rows) * groups), sums(scales.size()), y(size_t(rows) * w.out);
+    std::vector<int8_t> codes(x.size() * w.terms);
+    std::vector<float> scales(size_t(rows) * w.terms * groups), sums(scales.size()), y(size_t(rows) * w.out);
     const Quantised to{codes.data(), scales.data(), sums.data()};
-    for (int r = 0; r < rows; ++r) quantise(x.data() + size_t(r) * w.in, w.in, to, r, 0, groups);
+    for (int r = 0; r < rows; ++r) quantise(x.data() + size_t(r) * w.in, w.in, w.terms, to, r, 0, groups);
     Team& team = Team::only();
     team.run(threads, [&](int me) {
         const int panels = panels_of(w);

@@ -124,7 +124,7 @@ def test_a_compiler_that_computes_wrong_is_caught(compiler, compiled, tmp_path, 
     for name in (*build.SOURCES, *build.HEADERS):
         (wrong / name).write_text((build.FOLDER / name).read_text())
     text = (wrong / "blocks.cpp").read_text()
-    assert text.count("sums[b] = scale * float(sum);") == 1
+    assert text.count("to.sums[term * groups + b] = scale * float(sum);") == 1
     (wrong / "blocks.cpp").write_text(text.replace("sums[b] = scale *", "sums[b] = -scale *"))
     used = json.loads(compiled.path.with_suffix(".json").read_text())["compiler"]
     compiler(f'{used} -std=c++20 -O1 -fPIC -shared -pthread {build._native()} "{wrong}"/*.cpp -o "$out"')

@@ -17,12 +17,12 @@ void thermoscope_pack(const Matrix* w, const uint8_t* codes, const uint8_t* scal
 
 void thermoscope_unpack(const Matrix* w, float* weight) { unpack(*w, weight); }
 
-// y [rows, out] = x Wᵀ + bias. `codes` [rows, in], `numbers` [2, rows, in / 32] are space.
+// y [rows, out] = x Wᵀ + bias. `codes` [rows · terms, in], `numbers` [2, rows · terms, in / 32] are space.
 void thermoscope_multiply(const Matrix* w, const float* x, int rows, int8_t* codes, float* numbers, float* y,
                           int threads) {
     const int groups = w->in / BLOCK;
-    const Quantised to{codes, numbers, numbers + size_t(rows) * groups};
-    for (int r = 0; r < rows; ++r) quantise(x + size_t(r) * w->in, w->in, to, r, 0, groups);
+    const Quantised to{codes, numbers, numbers + size_t(rows) * w->terms * groups};
+    for (int r = 0; r < rows; ++r) quantise(x + size_t(r) * w->in, w->in, w->terms, to, r, 0, groups);
     Team& team = Team::only();
     team.run(threads, [&](int me) {
         const int64_t panels = panels_of(*w);

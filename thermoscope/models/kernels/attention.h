@@ -8,7 +8,7 @@
 
 namespace thermoscope {
 
-constexpr int SECTION = 128;  // positions, counted from 0
+constexpr int SECTION = 32;  // positions, counted from 0
 
 // A partial result is [dim] sums of weight · value, then the greatest score and the sum of the weights; weights
 // are exp(score − greatest score).
@@ -85,29 +85,38 @@ inline void fold(float* all, const float* next, int dim) {
     all[dim + 1] = mass[0];
 }
 
-// Keys or values of a section in half precision, as floats.
-inline void widen(const uint16_t* from, int size, float* to) {
-    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(from);
+// Keys or values of a section in half precision, as floats; meanwhile those that come next are asked for.
+inline void widen(const uint16_t* from, int size, float* to, const uint16_t* next) {
+    const uint8_t *bytes = reinterpret_cast<const uint8_t*>(from), *ahead = reinterpret_cast<const uint8_t*>(next);
     for (int i = 0; i < size; i += LANES) {
-        prefetch(bytes + 2 * i + 4096);
+        if (i % (2 * LANES) == 0) prefetch(ahead + 2 * i);
         store(to + i, from_halves(bytes + 2 * i));
     }
 }
 
-// Queries that share their keys and values, over the positions [start, end): sections are cut at multiples of
-// SECTION. `out` has a partial result for each query, `stride` apart; `space` holds 2 SECTION · dim + dim + LANES.
-inline void sections(Section each, const float* queries, int count, float scale, const uint16_t* keys,
-                     const uint16_t* values, int dim, int start, int end, float* out, int stride, float* space) {
-    float *wide_keys = space, *wide_values = space + SECTION * dim, *next = wide_values + SECTION * dim;
-    for (int from = start, to; from < end; from = to) {
+// Keys and values of one KV head in one slot, and the positions of them that are meant.
+struct Reach {
+    const uint16_t *keys, *values;
+    int start, end;
+};
+
+// Queries that share their keys and values: sections are cut at multiples of SECTION. `next` is what this thread
+// reads afterwards. `out` has a partial result for each query, `stride` apart; `space` holds 2 SECTION · dim + dim
+// + LANES.
+inline void sections(Section each, const float* queries, int count, float scale, int dim, const Reach& reach,
+                     const Reach& next, float* out, int stride, float* space) {
+    float *keys = space, *values = keys + SECTION * dim, *partial = values + SECTION * dim;
+    for (int from = reach.start, to; from < reach.end; from = to) {
         to = (from / SECTION + 1) * SECTION;
-        to = to < end ? to : end;
-        widen(keys + size_t(from) * dim, (to - from) * dim, wide_keys);
-        widen(values + size_t(from) * dim, (to - from) * dim, wide_values);
+        to = to < reach.end ? to : reach.end;
+        const bool last = to == reach.end;
+        const size_t here = size_t(from) * dim, ahead = size_t(last ? next.start : to) * dim;
+        widen(reach.keys + here, (to - from) * dim, keys, (last ? next.keys : reach.keys) + ahead);
+        widen(reach.values + here, (to - from) * dim, values, (last ? next.values : reach.values) + ahead);
         for (int q = 0; q < count; ++q) {
-            float *all = out + size_t(q) * stride, *here = from == start ? all : next;
-            each(queries + q * dim, scale, wide_keys, wide_values, to - from, here);
-            if (here != all) fold(all, here, dim);
+            float *all = out + size_t(q) * stride, *result = from == reach.start ? all : partial;
+            each(queries + q * dim, scale, keys, values, to - from, result);
+            if (result != all) fold(all, result, dim);
         }
     }
 }

@@ -83,39 +83,47 @@ size_t block_bytes(const Matrix& w) {
 
 size_t panel_bytes(const Matrix& w) { return size_t(w.in / BLOCK) * block_bytes(w); }
 
-void quantise(const float* x, int in, Quantised to, int row, int first, int last) {
-    int8_t* codes = to.codes + size_t(row) * in;
-    float *scales = to.scales + size_t(row) * (in / BLOCK), *sums = to.sums + size_t(row) * (in / BLOCK);
+void quantise(const float* x, int in, int terms, Quantised to, int row, int first, int last) {
+    const int groups = in / BLOCK;
     for (int b = first; b < last; ++b) {
-        const Floats low = load(x + b * BLOCK), high = load(x + b * BLOCK + LANES);
+        Floats low = load(x + b * BLOCK), high = load(x + b * BLOCK + LANES);
         const float most = greatest(max(size(low), size(high)));
         // Infinity or no number has no codes; below 1e-35 the scale has no inverse, and the group counts as zero.
         const bool sound = finite(low) && finite(high), some = sound && most > 1e-35f;
+        float scale = sound ? (some ? most / 127 : 0) : std::numeric_limits<float>::quiet_NaN();
         const Floats inverse = same(some ? 127 / most : 0);
-        const float scale = sound ? (some ? most / 127 : 0) : std::numeric_limits<float>::quiet_NaN();
-        const int sum = store_codes(codes + b * BLOCK, some ? mul(low, inverse) : same(0),
-                                    some ? mul(high, inverse) : same(0));
-        scales[b] = scale;
-        sums[b] = scale * float(sum);
+        low = some ? mul(low, inverse) : same(0);
+        high = some ? mul(high, inverse) : same(0);
+        for (int t = 0; t < terms; ++t) {
+            const size_t term = size_t(row) * terms + t;
+            const int sum = store_codes(to.codes + term * in + b * BLOCK, low, high);
+            to.scales[term * groups + b] = scale;
+            to.sums[term * groups + b] = scale * float(sum);
+            low = mul(fma(nearest(low), same(-1), low), same(254));
+            high = mul(fma(nearest(high), same(-1), high), same(254));
+            scale /= 254;
+        }
     }
 }
 
 void multiply(const Matrix& w, Quantised x, int rows, float* y, int first, int last) {
     const Panel* kernel = kernels(w);
-    const int blocks = w.in / BLOCK;
+    const int blocks = w.in / BLOCK, terms = w.terms;
     for (int p = first; p < last; ++p) {
         const int width = std::min(LANES, w.out - p * LANES);
         float bias[LANES] = {};
         if (w.bias) std::copy_n(w.bias + p * LANES, width, bias);
-        for (int row = 0, count; row < rows; row += count) {
+        for (int term = 0, count; term < rows * terms; term += count) {
             int which = 0;
-            for (count = MOST; count > rows - row; count /= 2) ++which;
+            for (count = MOST; count > rows * terms - term; count /= 2) ++which;
             Floats out[MOST];
-            kernel[which](w.panels + p * panel_bytes(w), blocks, float(w.zero), x, row, out);
-            for (int r = 0; r < count; ++r) {
+            kernel[which](w.panels + p * panel_bytes(w), blocks, float(w.zero), x, term, out);
+            for (int t = 0; t < count; t += terms) {
+                Floats sum = terms == 2 ? add(out[t], out[t + 1]) : out[t];
+                if (w.bias) sum = add(sum, load(bias));
                 float lanes[LANES];
-                store(lanes, w.bias ? add(out[r], load(bias)) : out[r]);
-                std::copy_n(lanes, width, y + size_t(row + r) * w.out + p * LANES);
+                store(lanes, sum);
+                std::copy_n(lanes, width, y + size_t((term + t) / terms) * w.out + p * LANES);
             }
         }
     }

@@ -21,18 +21,20 @@ extern "C" struct Matrix {
     int32_t bits;       // 4 or 8
     int32_t wide;       // whether scales and minima are single precision
     int32_t zero;       // the code that stands for 0, or -1 where minima are stored
+    int32_t terms;      // of the rows that it is multiplied with: 1, or 2 where 8 bits are too few for them
 };
 
-// Rows in int8: x ≈ scale · codes in groups of 32; `sums` is scale · Σ codes of a group.
+// Rows in int8, in groups of 32. With one term x ≈ scale · code. With two, a second one holds what the first left,
+// at 1/254 of its scale, and stands behind it as a row of its own. `sums` is scale · Σ codes of a group.
 struct Quantised {
-    int8_t* codes;  // [rows, in]
-    float* scales;  // [rows, in / 32]
-    float* sums;    // [rows, in / 32]
+    int8_t* codes;  // [rows · terms, in]
+    float* scales;  // [rows · terms, in / 32]
+    float* sums;    // [rows · terms, in / 32]
 };
 
 // x [in], row `row` of the quantised ones, in the groups [first, last). A group that holds no number, or infinity,
 // makes its results no number.
-void quantise(const float* x, int in, Quantised to, int row, int first, int last);
+void quantise(const float* x, int in, int terms, Quantised to, int row, int first, int last);
 
 inline int panels_of(const Matrix& w) { return (w.out + LANES - 1) / LANES; }
 

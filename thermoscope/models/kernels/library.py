@@ -22,6 +22,7 @@ class Matrix(ctypes.Structure):
         ("bits", c_int32),
         ("wide", c_int32),
         ("zero", c_int32),
+        ("terms", c_int32),
     ]
 
 
@@ -131,7 +132,7 @@ class Library:
         codes = [(7 * i + 3) % 16 for i in range(out * columns)]
         # One 127 in every group makes its scale 1, so that each number is its own code.
         x = [127 if i % BLOCK == 0 else 5 * i % 255 - 127 for i in range(rows * columns)]
-        matrix = Matrix(None, None, out, columns, 4, True, -1)
+        matrix = Matrix(None, None, out, columns, 4, True, -1, 1)
         panels = ctypes.create_string_buffer(self.panels_size(matrix))
         self.pack(matrix, bytes(codes), _floats([1] * out * 2), _floats([-3] * out * 2), panels)
         matrix.panels = ctypes.addressof(panels)

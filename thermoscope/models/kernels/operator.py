@@ -12,7 +12,7 @@ from thermoscope.models.kernels.library import BLOCK, Matrix
 
 
 def matrix(
-    panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "5"], bias: Float[Tensor, "out"] | None = None
+    panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "6"], bias: Float[Tensor, "out"] | None = None
 ) -> Matrix:
     """The structure that the library takes; it holds addresses of tensors, and keeps none alive."""
     return Matrix(panels.data_ptr(), None if bias is None else bias.data_ptr(), *form.tolist())
@@ -22,7 +22,7 @@ def pack(
     codes: UInt8[Tensor, "out in"],
     scale: Float[Tensor, "out blocks"],
     minimum: Float[Tensor, "out blocks"],
-    form: Int[Tensor, "5"],
+    form: Int[Tensor, "6"],
 ) -> UInt8[Tensor, "bytes"]:
     """Codes and numbers in their final type -> panels."""
     library = build.library()
@@ -34,7 +34,7 @@ def pack(
     return panels
 
 
-def unpack(panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "5"]) -> Float[Tensor, "out in"]:
+def unpack(panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "6"]) -> Float[Tensor, "out in"]:
     """Panels -> the matrix that they hold."""
     weight = torch.empty(*form[:2].tolist())
     build.library().unpack(matrix(panels, form), weight.data_ptr())
@@ -42,11 +42,13 @@ def unpack(panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "5"]) -> Float[Tens
 
 
 @torch.library.custom_op("thermoscope::panels_linear", mutates_args=())
-def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, zero: int) -> Tensor:
+def panels_linear(
+    x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, zero: int, terms: int
+) -> Tensor:
     """x Wᵀ for rows `x` in float32, quantised in groups of 32 on the way."""
     x = x.contiguous()
     rows, columns = x.shape
-    about = Matrix(panels.data_ptr(), None, out, columns, bits, wide, zero)
+    about = Matrix(panels.data_ptr(), None, out, columns, bits, wide, zero, terms)
     library = build.library()
     if x.dtype != torch.float32 or columns % BLOCK or panels.nbytes != library.panels_size(about):
         raise ValueError(
@@ -54,8 +56,8 @@ def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, ze
             "and rows as long as the matrix's."
         )
     y = x.new_empty(rows, out)
-    codes = torch.empty(rows, columns, dtype=torch.int8)
-    numbers = x.new_empty(2, rows, columns // BLOCK)
+    codes = torch.empty(terms * rows, columns, dtype=torch.int8)
+    numbers = x.new_empty(2, terms * rows, columns // BLOCK)
     library.multiply(
         about, x.data_ptr(), rows, codes.data_ptr(), numbers.data_ptr(), y.data_ptr(), library.threads
     )
@@ -63,5 +65,5 @@ def panels_linear(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, ze
 
 
 @panels_linear.register_fake
-def _(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, zero: int) -> Tensor:  # noqa: ARG001
+def _(x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, zero: int, terms: int) -> Tensor:  # noqa: ARG001
     return x.new_empty(x.shape[0], out)

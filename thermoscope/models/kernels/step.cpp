@@ -121,7 +121,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
     // Few rows leave threads without work unless they share the sections of one.
     const int splits = count * n.kv_heads < 4 * threads ? (longest + SECTION - 1) / SECTION : 1;
     Scratch& memory = scratch();
-    const Quantised quantised = memory.quantised(count, std::max({n.hidden, mixed_width, n.ffn}));
+    const Quantised quantised = memory.quantised(2 * count, std::max({n.hidden, mixed_width, n.ffn}));
     float *fused = memory.fused.of(size_t(count) * width), *mixed = memory.mixed.of(size_t(count) * mixed_width);
     float *added = memory.added.of(size_t(count) * n.hidden), *wide = memory.wide.of(size_t(count) * 2 * n.ffn);
     float* partial = memory.partial.of(size_t(count) * n.heads * splits * part);
@@ -132,7 +132,8 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
     Team& team = Team::only();
 
     // Adds what the last part made to the stream, then norms and quantises the stream for the next one.
-    const auto renew = [&](int me, float* tap, const float* post_norm, const float* norm, bool add_it) {
+    const auto renew = [&](int me, float* tap, const float* post_norm, const float* norm, int terms,
+                           bool add_it) {
         float* space = spaces + size_t(me) * room;
         for (int r = Share(count, me).first; r < Share(count, me).last; ++r) {
             float *stream = x + size_t(r) * n.hidden, *more = added + size_t(r) * n.hidden;
@@ -142,7 +143,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                 for (int i = 0; i < n.hidden; i += LANES) store(stream + i, add(load(stream + i), load(more + i)));
             }
             if (norm) rms_norm(stream, norm, n.hidden, n.eps, space);
-            quantise(norm ? space : stream, n.hidden, quantised, r, 0, n.hidden / BLOCK);
+            quantise(norm ? space : stream, n.hidden, terms, quantised, r, 0, n.hidden / BLOCK);
         }
     };
     const auto place_of = [&](int r, int kv, int position) {
@@ -157,7 +158,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
             const Layer& layer = n.layers[index];
             uint16_t *keys = cache.keys + index * cache.layer, *values = cache.values + index * cache.layer;
             if (index == first) {
-                renew(me, nullptr, nullptr, layer.attention_norm, false);
+                renew(me, nullptr, nullptr, layer.attention_norm, layer.qkv.terms, false);
                 team.meet();
                 watch.note(ROWS);
             }
@@ -187,38 +188,50 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
             team.meet();
             watch.note(ROWS);
 
-            // Later rows of a prompt see more: dealt out in turn, so that the threads end together.
-            for (int item = me; item < count * n.kv_heads * splits; item += team.size()) {
-                const int r = item / splits / n.kv_heads, kv = item / splits % n.kv_heads, split = item % splits;
-                const int seen = rows.positions[r] + 1, start = layer.window ? std::max(0, seen - layer.window) : 0;
-                const int from = splits == 1 ? start : std::max(start, split * SECTION);
-                const int to = splits == 1 ? seen : std::min(seen, (split + 1) * SECTION);
-                const int64_t place = place_of(r, kv, 0);
-                sections(each, fused + size_t(r) * width + kv * share * n.dim, share, n.scale, keys + place,
-                         values + place, n.dim, from, to,
-                         partial + ((size_t(r) * n.heads + kv * share) * splits + split) * part, splits * part, space);
+            // Later rows of a prompt see more: dealt out in turn, so that the threads end together. Sections are
+            // alike, and stand side by side in memory, so each thread takes neighbours.
+            const int items = count * n.kv_heads * splits, step = splits == 1 ? team.size() : 1;
+            const Share range(items, me);
+            const int begin = splits == 1 ? me : range.first, end = splits == 1 ? items : range.last;
+            const auto reach_of = [&](int item) {
+                const int r = item / splits / n.kv_heads, split = item % splits, seen = rows.positions[r] + 1;
+                const int64_t place = place_of(r, item / splits % n.kv_heads, 0);
+                Reach reach{keys + place, values + place, layer.window ? std::max(0, seen - layer.window) : 0, seen};
+                if (splits > 1) {
+                    reach.start = std::max(reach.start, split * SECTION);
+                    reach.end = std::min(seen, (split + 1) * SECTION);
+                }
+                return reach;
+            };
+            for (int item = begin; item < end; item += step) {
+                const int first_head = item / splits * share;  // of all rows' heads
+                sections(each, fused + size_t(first_head / n.heads) * width + first_head % n.heads * n.dim, share,
+                         n.scale, n.dim, reach_of(item), reach_of(item + step < end ? item + step : item),
+                         partial + (size_t(first_head) * splits + item % splits) * part, splits * part, space);
             }
             team.meet();
             watch.note(ATTENTION);
 
-            for (int r = mine.first; r < mine.last; ++r) {
+            const Share heads(count * n.heads, me);
+            for (int item = heads.first; item < heads.last; ++item) {
+                const int r = item / n.heads;
                 const int seen = rows.positions[r] + 1, start = layer.window ? std::max(0, seen - layer.window) : 0;
                 const int begin = splits == 1 ? 0 : start / SECTION, end = splits == 1 ? 1 : (seen - 1) / SECTION + 1;
-                for (int h = 0; h < n.heads; ++h) {
-                    float* sum = partial + ((size_t(r) * n.heads + h) * splits + begin) * part;
-                    for (int s = 1; s < end - begin; ++s) fold(sum, sum + size_t(s) * part, n.dim);
-                    const Floats inverse = same(1 / sum[n.dim + 1]);
-                    float* to = mixed + (size_t(r) * n.heads + h) * n.dim;
-                    for (int i = 0; i < n.dim; i += LANES) store(to + i, mul(load(sum + i), inverse));
-                }
-                quantise(mixed + size_t(r) * mixed_width, mixed_width, quantised, r, 0, mixed_width / BLOCK);
+                float *sum = partial + (size_t(item) * splits + begin) * part, *to = mixed + size_t(item) * n.dim;
+                for (int s = 1; s < end - begin; ++s) fold(sum, sum + size_t(s) * part, n.dim);
+                const Floats inverse = same(1 / sum[n.dim + 1]);
+                for (int i = 0; i < n.dim; i += LANES) store(to + i, mul(load(sum + i), inverse));
             }
+            team.meet();
+            for (int r = mine.first; r < mine.last; ++r)
+                quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, quantised, r, 0,
+                         mixed_width / BLOCK);
             team.meet();
             watch.note(ROWS);
             product(me, layer.output, quantised, count, added);
             team.meet();
             watch.note(PRODUCTS);
-            renew(me, taps.attention, layer.attention_post_norm, layer.mlp_norm, true);
+            renew(me, taps.attention, layer.attention_post_norm, layer.mlp_norm, layer.gate_up.terms, true);
             team.meet();
             watch.note(ROWS);
             product(me, layer.gate_up, quantised, count, wide);
@@ -231,15 +244,15 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                 const int r = item / groups, b = item % groups;
                 float* gate = wide + size_t(r) * 2 * n.ffn;
                 activate(n.activation, gate + b * BLOCK, gate + n.ffn + b * BLOCK);
-                quantise(gate, n.ffn, quantised, r, b, b + 1);
+                quantise(gate, n.ffn, layer.down.terms, quantised, r, b, b + 1);
             }
             team.meet();
             watch.note(ROWS);
             product(me, layer.down, quantised, count, added);
             team.meet();
             watch.note(PRODUCTS);
-            const bool more = index + 1 < last;
-            renew(me, taps.mlp, layer.mlp_post_norm, more ? n.layers[index + 1].attention_norm : nullptr, true);
+            const Layer& next = n.layers[index + 1 < last ? index + 1 : index];
+            renew(me, taps.mlp, layer.mlp_post_norm, next.attention_norm, next.qkv.terms, true);
             team.meet();
             watch.note(ROWS);
         }
@@ -247,11 +260,11 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
 }
 
 void unembed(const Matrix& head, const float* norm, float eps, const float* x, int count, float* logits, int threads) {
-    const Quantised quantised = scratch().quantised(count, head.in);
+    const Quantised quantised = scratch().quantised(2 * count, head.in);
     float* space = scratch().thread.of(head.in);
     for (int r = 0; r < count; ++r) {
         rms_norm(x + size_t(r) * head.in, norm, head.in, eps, space);
-        quantise(space, head.in, quantised, r, 0, head.in / BLOCK);
+        quantise(space, head.in, head.terms, quantised, r, 0, head.in / BLOCK);
     }
     Team::only().run(threads, [&](int me) { product(me, head, quantised, count, logits); });
 }
