@@ -108,7 +108,19 @@ def first_start(model: str, path: Path) -> float:
             place = cache / path.relative_to(cache_dir())
             place.parent.mkdir(parents=True)
             shutil.copy2(path, place)
-        return cold_start(model, cache)
+        seconds = cold_start(model, cache)
+        _wait_for_the_kernel()
+    return seconds
+
+
+def _wait_for_the_kernel() -> None:
+    """Let the child that builds it end: it outlives the run, and needs the folder."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        lines = (each.info["cmdline"] or () for each in psutil.process_iter(["cmdline"]))
+        if not any("thermoscope.models.prepare" in line for line in lines):
+            return
+        time.sleep(0.5)
 
 
 def resident_memory(model: str, precision: str | None, context: int) -> Resident:

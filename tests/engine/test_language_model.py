@@ -178,7 +178,7 @@ def test_sizes_that_are_no_whole_number_are_refused_before_loading(field, value)
 
 
 def test_more_threads_than_any_machine_has_are_refused():
-    with pytest.raises(InvalidRequest, match=r"^threads: got 99999999999, expected at most 1024;"):
+    with pytest.raises(InvalidRequest, match=r"^threads: got 99999999999, expected at most 255;"):
         load("no such model", threads=99999999999)
 
 

@@ -127,6 +127,31 @@ def test_every_stage_in_its_order_gives_what_a_slow_reference_gives(rows, fields
         said.append(token)
 
 
+@pytest.mark.parametrize("top_k", [0, 5, 20, 21, 50, 200, 399, 400, 5000])
+@pytest.mark.parametrize("top_p", [0.2, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("min_p", [0.0, 0.02])
+def test_truncation_that_keeps_more_than_the_record_shows_is_right_too(top_k, top_p, min_p):
+    """The best 20 are at hand; whoever needs more must not be content with them."""
+    row = np.random.default_rng(3).standard_normal(400).astype(np.float32)
+    s = Sampling(temperature=1.3, top_k=top_k, top_p=top_p, min_p=min_p)
+    z = row.astype(float).tolist()
+    kept = left_over(z, s)
+    _, record = Sampler(s, seed=1, choice=0, prompt=()).draw(row, 0, Words())
+    every = weights_of(z, range(400), s.temperature)
+    assert record.kept == len(kept)
+    expected = 1 - sum(every[each] for each in kept) / sum(every.values())
+    assert record.removed_mass == pytest.approx(float(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-45, 1e-38])
+def test_a_tiny_temperature_is_a_greedy_draw_in_a_large_vocabulary(temperature):
+    row = np.random.default_rng(4).standard_normal(3000).astype(np.float32)
+    token, record = Sampler(Sampling(temperature=temperature, top_p=0.9), seed=1, choice=0, prompt=()).draw(
+        row, 0, Words()
+    )
+    assert (token, record.kept, record.sampler_logprob, record.removed_mass) == (row.argmax(), 1, 0.0, 0.0)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-40, 40, width=32), min_size=2, max_size=40), st.sampled_from([0.0, 0.6, 1.0, 2.0]))
 def test_a_record_is_the_raw_law_computed_directly(logits, temperature):

@@ -1,11 +1,17 @@
+import copy
 import json
 import math
+import pickle
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thermoscope.engine.request import Sampling
+from thermoscope.engine.sampler import Sampler
 from thermoscope.engine.trace import Alternative, Record, Step, Trace
 from thermoscope.errors import BadModelFile, InvalidRequest
 
@@ -171,3 +177,20 @@ def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):
     sample().save(path)
     assert seen == [("trace.json.part", False)]
     assert path.exists()
+
+
+def test_a_recorded_step_can_be_copied_and_pickled():
+    row = np.random.default_rng(1).standard_normal(50).astype(np.float32)
+
+    class Words:
+        lock = threading.Lock()  # as a tokenizer has
+
+        def piece(self, token):
+            return f"<{token}>"
+
+    _, record = Sampler(Sampling(top_p=0.5), seed=1, choice=0, prompt=()).draw(row, 0, Words())
+    step = Step(1, "a", b"a", 0.5, record)
+    for again in (pickle.loads(pickle.dumps(step)), copy.deepcopy(step)):
+        assert again == step
+        assert hash(again) == hash(step)
+        assert repr(again) == repr(step)

@@ -47,7 +47,7 @@ def test_a_model_goes_over_to_the_own_kernel_and_says_so(source, unbuilt, caplog
             if thread.name == "upgrade":
                 thread.join(timeout=60)
         assert lm.model.native
-        assert unbuilt == [[sys.executable, "-m", "thermoscope.models.prepare", source, "int4"]]
+        assert unbuilt == [[sys.executable, "-m", "thermoscope.models.prepare", source]]
         assert "being built for this machine, once" in caplog.text
         reply = lm.generate([5, 6, 7], temperature=0, max_tokens=8, ignore_eos=True)
         assert reply.completion_tokens == 8
@@ -99,7 +99,7 @@ def test_a_build_that_fails_is_told_and_the_model_goes_on(source, monkeypatch, c
     monkeypatch.setattr(upgrade.subprocess, "run", lambda *_, **__: failed)
     monkeypatch.setattr(build, "available", lambda: False)
     with language_model.load(source, context=64) as lm:
-        thread = upgrade.start(lm.runner, source, threads=1)
+        thread = upgrade.start(lm.runner, source, precision=None, threads=1)
         thread.join(timeout=60)
         assert not lm.model.native
     assert "kernel: /usr/bin/c++ failed (boom); PyTorch's kernels go on serving." in caplog.text

@@ -1,5 +1,8 @@
 """The own product against float64: exact on the rounded activations, bounded on those that were given."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from gguf.quants import dequantize
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.models.tiny import packed
+from thermoscope.errors import BadModelFile
 from thermoscope.models.checkpoint import Blocks
 from thermoscope.models.gguf_blocks import unpack
 from thermoscope.models.kernels import build
@@ -219,3 +223,25 @@ def test_a_compiled_function_gives_the_same_bits():
     product, x = panels(40, 96, 4), rows(5, 96)
     compiled = torch.compile(lambda x: product(x) + 1, backend="aot_eager", fullgraph=True)
     assert torch.equal(compiled(x), product(x) + 1)
+
+
+def test_a_forked_child_has_threads_of_its_own():
+    """It inherits none; a call in it must not wait for them."""
+    program = (
+        "import os, sys, time, torch\n"
+        "from thermoscope.models.panels import Panels, quantise\n"
+        "product = Panels.pack([quantise(torch.ones(40, 96), 4)])\n"
+        "product(torch.ones(3, 96))\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(int(not torch.equal(product(torch.ones(3, 96)), torch.full((3, 40), 96.0))))\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_damaged_panels_are_refused():
+    state = panels(40, 96, 4).state()
+    for panel, form in ((state["panels"][:-1], state["form"]), (state["panels"], state["form"] * 2)):
+        with pytest.raises(BadModelFile, match=r"panels: got .* bytes, expected .*; delete the packed model"):
+            Panels(panel, form).matrix()

@@ -32,7 +32,7 @@ def test_rounding_is_measured_told_and_kept(folder, precision, least, most, capl
     assert f"{model.rounding:.2g} nats a token" in caplog.text
     exact = Model.load(str(folder), precision="fp32")
     text = Path(yardstick.__file__).with_suffix(".txt").read_text(encoding="utf-8")
-    tokens = torch.tensor(list(model.tokenizer.encode(text))[: yardstick.TOKENS])
+    tokens = torch.tensor(list(model.tokenizer.prompt(text))[: yardstick.TOKENS])
     laws = []
     for each in (exact, model):
         cache = each.cache(slots=2, context=300)  # another slot, another context, in pieces: the same numbers

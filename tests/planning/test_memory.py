@@ -70,6 +70,7 @@ def test_experts_count_all_in_weights_and_one_in_activations() -> None:
 
 def test_cache_counts_keys_and_values_of_every_layer_head_and_slot() -> None:
     assert memory.cache_bytes(SMOL, slots=8, context=2048) == 8 * 2048 * (2 * 30 * 3 * 64) * 4
+    assert memory.cache_bytes(SMOL, slots=8, context=2048, number=2) == 8 * 2048 * (2 * 30 * 3 * 64) * 2
 
 
 @pytest.mark.parametrize(("slots", "context"), [(0, 10), (1, 0), (-1, 10)])

@@ -105,13 +105,18 @@ def _measure(
     peers: bool,
     said: Callable[[str], None],
 ) -> tuple["Report", list[str]]:
-    import psutil
+    from contextlib import suppress
 
     from thermoscope.bench import rounds as measuring
     from thermoscope.bench.measure import room
+    from thermoscope.errors import KernelUnavailable
+    from thermoscope.models.kernels import build
+    from thermoscope.models.kernels.library import cores
     from thermoscope.models.store import locate
 
-    path, team = locate(model), threads or psutil.cpu_count(logical=False) or 1
+    with suppress(KernelUnavailable):  # now, and not beside what is measured
+        build.build()
+    path, team = locate(model), threads or cores()
     context = max(*(prompt + 1 for prompt in prompts), *(room(each[1], each[2], each[0]) for each in cases))
     beside: measuring.Peers | None = None
     with options.load_model(

@@ -101,6 +101,7 @@ def tool_checks() -> Iterator[Check]:
         needed=False,
         remedy="" if compiler else "sudo apt install g++",
     )
+    yield _kernel_check()
     browser = _first(BROWSERS)
     yield Check(
         "Chromium",
@@ -206,6 +207,17 @@ def precision_check(path: Path) -> Check:
         return Check(
             "default precision", "wrong", " ".join(str(error).split()), remedy="mend the lines above"
         )
+
+
+def _kernel_check() -> Check:
+    """Whether the native kernel is there; building it needs nothing but the compiler."""
+    from thermoscope.models.kernels import build
+
+    made = build.built()
+    if made is not None and build.available():
+        return Check("native kernel", "ok", str(made.path), needed=False)
+    command = f"{sys.executable} -m thermoscope.models.kernels.build"
+    return Check("native kernel", "missing", "none; PyTorch's own are used", needed=False, remedy=command)
 
 
 def _first(programs: Sequence[str]) -> str | None:

@@ -43,7 +43,7 @@ Threads = Annotated[
     typer.Option(
         "--threads",
         min=1,
-        max=1024,
+        max=255,
         help="CPU threads.",
         show_default="physical cores",
         rich_help_panel=_MODEL,

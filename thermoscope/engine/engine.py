@@ -162,6 +162,7 @@ class Engine:
 
     def _exchange(self) -> None:
         if self._next is not None and not any(self.scheduler.running):
-            (self.model, threads), self._next = self._next, None
-            self.model.run_on(threads)
-            self.cache = self.model.cache(slots=self.cache.slots, context=self.context)
+            model, threads = self._next
+            cache = model.cache(slots=self.cache.slots, context=self.context)
+            model.run_on(threads)
+            self.model, self.cache, self._next = model, cache, None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
 import torch
 
 from thermoscope.catalogue.config import ModelConfig
@@ -18,12 +17,13 @@ from thermoscope.engine.runner import Runner
 from thermoscope.engine.sequence import Delta
 from thermoscope.engine.trace import FinishReason, Trace
 from thermoscope.errors import InvalidRequest
+from thermoscope.models.kernels.library import cores
 from thermoscope.models.model import Model
 from thermoscope.models.tokenizer import Tokenizer
 
 Messages = str | Sequence[Mapping[str, Any]]
 DEFAULT = "SmolLM2-135M-Instruct"
-MOST_THREADS = 1024  # PyTorch takes any number, and starts them all
+MOST_THREADS = 255  # the native step's limit; PyTorch takes any number, and starts them all
 LONGEST_CACHE = 4096  # tokens of a slot unless more are asked for: all of a long-context model would not fit
 
 
@@ -182,7 +182,7 @@ def load(
             param="threads",
         )
 
-    team = threads or psutil.cpu_count(logical=False) or 1
+    team = threads or cores()
 
     def build() -> Engine:
         torch.set_num_threads(team)
@@ -199,7 +199,7 @@ def load(
         return Engine(model, slots=slots, context=context or min(longest, LONGEST_CACHE))
 
     loaded = LanguageModel(build)
-    upgrade.start(loaded.runner, name, threads=team)
+    upgrade.start(loaded.runner, name, precision=precision, threads=team)
     return loaded
 
 

@@ -99,23 +99,26 @@ class Sampler:
     def _kept(self, logits: Float[np.ndarray, "vocab"], asked: Summary) -> Int[np.ndarray, "kept"] | None:
         """Ids that may be drawn, best first; None for all of them."""
         sampling = self._sampling
-        truncates = 0 < sampling.top_k < len(logits) or sampling.top_p < 1 or sampling.min_p > 0
-        if sampling.temperature == 0 or not truncates:
+        top_k = sampling.top_k if sampling.top_k < len(logits) else 0
+        if sampling.temperature == 0 or not (top_k or sampling.top_p < 1 or sampling.min_p > 0):
             return None
         # What is kept are the best; where they are fewer than those in hand, nothing else needs a look.
-        inner = self._truncated(logits[asked.best].astype(np.float64), asked.mass)
-        if len(inner) < len(asked.best):
-            best: Int[np.ndarray, "kept"] = asked.best[inner]
-            return best
-        return self._truncated(logits.astype(np.float64), asked.mass)
+        if top_k <= len(asked.best):
+            inner = self._truncated(logits[asked.best].astype(np.float64), top_k, asked.mass)
+            if len(inner) < len(asked.best):
+                best: Int[np.ndarray, "kept"] = asked.best[inner]
+                return best
+        return self._truncated(logits.astype(np.float64), top_k, asked.mass)
 
-    def _truncated(self, logits: Float[np.ndarray, "some"], mass: float) -> Int[np.ndarray, "kept"]:
-        """Top-k, nucleus and min-p of the greatest logits of a distribution of this mass."""
+    def _truncated(
+        self, logits: Float[np.ndarray, "some"], top_k: int, mass: float
+    ) -> Int[np.ndarray, "kept"]:
+        """Top-k (0: all), nucleus and min-p of the greatest logits of a distribution of this mass."""
         sampling = self._sampling
         kept: Int[np.ndarray, "kept"] = np.arange(len(logits))
         weight: float | None = mass
-        if sampling.top_k:
-            kept, weight = truncation.top_k(logits, sampling.top_k), None
+        if top_k:
+            kept, weight = truncation.top_k(logits, top_k), None
         if sampling.top_p < 1:
             kept = kept[truncation.nucleus(logits[kept], sampling.top_p, sampling.temperature, mass=weight)]
         if sampling.min_p > 0:

@@ -54,7 +54,8 @@ class Drawn(NamedTuple):
 class Alternatives(Sequence[Alternative]):
     """Alternatives that become objects when somebody looks: most tokens of an answer are never opened.
 
-    - `logits`: the model's own. `asked`: those that were drawn from, after penalties and bias.
+    - `ids`: best first. `logits`: the model's own. `asked`: those that were drawn from, after penalties and
+      bias. `log_z`: of the model's own. `drawn`: what was drawn from. `piece`: a token's text.
     """
 
     __slots__ = ("_asked", "_drawn", "_ids", "_log_z", "_logits", "_piece")
@@ -91,7 +92,14 @@ class Alternatives(Sequence[Alternative]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
 
-    __hash__ = None  # type: ignore[assignment]  # as it would be that of another kind of sequence
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[type, tuple[tuple[Alternative, ...]]]:
+        return tuple, (tuple(self),)  # a copy needs no tokenizer
 
     def _at(self, at: int) -> Alternative:
         token = int(self._ids[at])

@@ -19,7 +19,7 @@ from thermoscope.models.model import Model
 log = logging.getLogger(__name__)
 
 
-def start(runner: Runner, name: str, *, threads: int) -> threading.Thread | None:
+def start(runner: Runner, name: str, *, precision: str | None, threads: int) -> threading.Thread | None:
     """Begin, if this model would gain by it and there is a compiler; say in one line what is going on."""
     model = runner.engine.model
     if model.precision not in NATIVE or build.available():
@@ -29,14 +29,15 @@ def start(runner: Runner, name: str, *, threads: int) -> threading.Thread | None
         return None
     log.warning("kernel: being built for this machine, once; PyTorch's kernels serve until it is there.")
     thread = threading.Thread(
-        target=_upgrade, args=(runner, name, model.precision, threads), name="upgrade", daemon=True
+        target=_upgrade, args=(runner, name, precision, threads), name="upgrade", daemon=True
     )
     thread.start()
     return thread
 
 
-def _upgrade(runner: Runner, name: str, precision: str, threads: int) -> None:
-    command = [sys.executable, "-m", "thermoscope.models.prepare", name, precision]
+def _upgrade(runner: Runner, name: str, precision: str | None, threads: int) -> None:
+    # As it was asked for: what is packed is what the next start looks for.
+    command = [sys.executable, "-m", "thermoscope.models.prepare", name, *([precision] if precision else [])]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
     )

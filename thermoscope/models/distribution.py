@@ -16,6 +16,8 @@ from torch import Tensor
 from thermoscope.laws import boltzmann, noise, truncation
 from thermoscope.models.kernels import build
 
+MOST = 32  # best tokens at most, as in kernels/distribution.cpp
+
 
 class Summary(NamedTuple):
     """One row's distribution, float64.
@@ -37,9 +39,10 @@ def summarise(
 ) -> list[Summary]:
     """Of every row, which must be finite: a row that is not has no finite entropy.
 
-    T = 0 counts as 1 for `mass`.
+    T = 0 counts as 1 for `mass`. At most 32 of the best.
     """
-    best = min(best, logits.shape[1])
+    best = min(best, logits.shape[1], MOST)
+    logits = logits.float().contiguous()
     if build.available():
         return _native(logits, temperatures, best)
     states = zip(*(each.tolist() for each in boltzmann.state(logits)), strict=True)

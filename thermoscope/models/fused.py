@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from thermoscope.catalogue.config import ModelConfig
 from thermoscope.models.attention import Probe, attend, rows_of
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.decoder import Decoder, Layer
@@ -60,11 +61,17 @@ class Fused:
     @staticmethod
     def takes(plain: Decoder) -> bool:
         """Whether the native step has a path for every part of this decoder."""
-        config = plain.config
         products = [getattr(layer, name) for layer in plain.layers for name in PRODUCTS]
+        whole = all(isinstance(product, Panels) for product in (*products, plain.head))
+        return whole and Fused.knows(plain.config)
+
+    @staticmethod
+    def knows(config: ModelConfig) -> bool:
+        """Whether the native step has a path for decoders of this shape, their products being `Panels`."""
         return (
-            all(isinstance(product, Panels) for product in (*products, plain.head))
-            and config.norm == "rms"
+            config.norm == "rms"
+            and not config.experts
+            and not config.learned_positions
             and config.gated
             and config.activation in ACTIVATIONS
             and bool(build.library().attends(config.head_dim))
@@ -145,12 +152,12 @@ class Fused:
         """Have the rotations of every position ready, [context, cos and sin, turning / 2]."""
         if self._rotations and len(self._rotations[0]) >= context:
             return
-        plain, windowed, self._rotations = self.plain, self.config.windowed, []
-        for rotary in (plain.rotary, plain.window_rotary):
-            self._rotations.append(torch.stack(rotary.turns(torch.arange(context)), dim=1))
-        own = self.config.window_rope_theta is not None
+        own, windowed = self.config.window_rope_theta is not None, self.config.windowed
+        kinds = (self.plain.rotary, self.plain.window_rotary)[: 1 + own]
+        made = [torch.stack(rotary.turns(torch.arange(context)), dim=1) for rotary in kinds]
         for index, layer in enumerate(self._layers):
-            layer.rotation = self._rotations[own and windowed[index]].data_ptr()
+            layer.rotation = made[own and windowed[index]].data_ptr()
+        self._rotations = made
 
 
 def _layer(layer: Layer) -> native.Layer:

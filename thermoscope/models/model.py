@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
-from thermoscope.catalogue.precision import PRECISIONS, Precision
+from thermoscope.catalogue.precision import NATIVE, PRECISIONS, Precision
 from thermoscope.errors import BadModelFile, InvalidRequest, OutOfMemory
 from thermoscope.models import foreign, pack, packed, store, yardstick
 from thermoscope.models.adapter import Adapter
@@ -47,11 +47,14 @@ class Model:
         return KVCache(self.config, slots=slots, context=context, dtype=self.decoder.cache_type)
 
     def run_on(self, threads: int) -> None:
-        """Use so many threads, from the thread that calls: its own, or PyTorch's."""
-        if self.native:
-            kernel.library().threads = threads
-            threads = 1  # PyTorch's would spin beside the kernel's on the same cores
-        torch.set_num_threads(threads)
+        """Use so many threads: the kernel's where it runs the layers, else PyTorch's.
+
+        Those of the other would spin beside them on the same cores. To be called on the thread that computes.
+        """
+        kernel.look_again()
+        if kernel.available():
+            kernel.library().threads = threads if self.native else 1
+        torch.set_num_threads(1 if self.native else threads)
 
     @classmethod
     def load(
@@ -71,7 +74,7 @@ class Model:
         to run it, at the precisions that it has; None is where it has been built.
 
         **Errors:** `ModelNotFound`, `FetchFailed`, `BadModelFile`, `UnsupportedModel`, `OutOfMemory`;
-        `InvalidRequest` for an unknown precision; `KernelUnavailable` where `native` cannot be had.
+        `InvalidRequest` for an unknown precision; `KernelUnavailable` where `native` is asked for, not built.
         """
         if precision is not None and precision not in PRECISIONS:
             raise InvalidRequest(
@@ -85,8 +88,8 @@ class Model:
         ready = _packed(source, precision, kernel.available() if native is None else native, slots, context)
         if ready.rounding is not None:
             log.warning(
-                "%s: weights rounded to %s, mean KL to the file's own %.2g nats a token (%d tokens of text).",
-                ready.name, ready.precision, ready.rounding, yardstick.TOKENS,
+                "%s: rounded for %s, mean KL to the file's own weights in float32 %.2g nats a token.",
+                ready.name, ready.precision, ready.rounding,
             )  # fmt: skip
         decoder = pack.build(ready.config, ready.tensors)
         return cls(ready.name, ready.precision, ready.config, ready.tokenizer, decoder, ready.rounding)
@@ -115,11 +118,11 @@ def _packed(
         except BadModelFile:
             shutil.rmtree(folder, ignore_errors=True)  # damaged: made anew below
         else:
-            _check_memory(ready.config, ready.precision, slots, context)
+            _check_memory(ready.config, ready.precision, slots, context, native=native)
             return ready
     checkpoint = open_checkpoint(source)
     chosen = precision or pack.default_precision(checkpoint, native=native)
-    _check_memory(checkpoint.config, chosen, slots, context)
+    _check_memory(checkpoint.config, chosen, slots, context, native=native)
     tensors = dict(pack.pack(checkpoint, chosen, native=native))
     rounding = _rounding(checkpoint, tensors) if pack.rounded(checkpoint, chosen) else None
     ready = packed.Packed(checkpoint.name, chosen, checkpoint.config, checkpoint.tokenizer, tensors, rounding)
@@ -145,8 +148,17 @@ def _rounding(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> float | Non
 
 
 def _check_memory(
-    config: ModelConfig, precision: Precision, slots: int, context: int | None, weights: int | None = None
+    config: ModelConfig,
+    precision: Precision,
+    slots: int,
+    context: int | None,
+    weights: int | None = None,
+    *,
+    native: bool = False,
 ) -> None:
     longest = min(context or config.context, config.context)
-    needed = memory.serving_memory(config, precision, slots=slots, context=longest, file_bytes=weights)
+    native = native and precision in NATIVE and Fused.knows(config)
+    needed = memory.serving_memory(
+        config, precision, slots=slots, context=longest, file_bytes=weights, native=native
+    )
     memory.check_fits(needed.total, memory.free_bytes())

@@ -1,6 +1,6 @@
 """Builds the own kernel and packs a model for it, beside a process that serves meanwhile.
 
-python -m thermoscope.models.prepare MODEL PRECISION
+python -m thermoscope.models.prepare MODEL [PRECISION]
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from thermoscope.models.kernels import build
 
 def main() -> None:
     """Do both, with the lowest claim on the processor."""
-    name, precision = sys.argv[1:]
+    name, precision = sys.argv[1], next(iter(sys.argv[2:]), None)
     with contextlib.suppress(AttributeError, OSError):  # Windows has no nice
         os.nice(19)
     build.build()

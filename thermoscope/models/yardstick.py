@@ -13,6 +13,7 @@ from thermoscope.models.fused import Fused
 from thermoscope.models.tokenizer import Tokenizer
 
 TOKENS = 256
+CHUNK = 32  # of them at a time: their distributions over a large vocabulary are large
 
 
 @torch.inference_mode()
@@ -22,12 +23,15 @@ def divergence(exact: Decoder | Fused, rounded: Decoder | Fused, tokenizer: Toke
     $$\frac{1}{n} \sum_t \sum_x p_t(x) \left(\log p_t(x) - \log q_t(x)\right)$$
     """
     text = (files("thermoscope.models") / "yardstick.txt").read_text(encoding="utf-8")
-    tokens = torch.tensor(list(tokenizer.encode(text))[: min(TOKENS, exact.config.context)])
-    p, q = (_logprobs(each, tokens, exact.config) for each in (exact, rounded))
-    return float((p.exp() * (p - q)).sum() / len(tokens))
+    tokens = torch.tensor(list(tokenizer.prompt(text))[: min(TOKENS, exact.config.context)])
+    ours, theirs = (torch.split(_hidden(each, tokens, exact.config), CHUNK) for each in (exact, rounded))
+    total = 0.0
+    for one, other in zip(ours, theirs, strict=True):
+        p, q = (d.logits(x).double().log_softmax(-1) for d, x in ((exact, one), (rounded, other)))
+        total += float((p.exp() * (p - q)).sum())
+    return total / len(tokens)
 
 
-def _logprobs(decoder: Decoder | Fused, tokens: Tensor, config: ModelConfig) -> Float[Tensor, "tokens vocab"]:
+def _hidden(decoder: Decoder | Fused, tokens: Tensor, config: ModelConfig) -> Float[Tensor, "tokens hidden"]:
     cache = KVCache(config, slots=1, context=len(tokens), dtype=decoder.cache_type)
-    hidden = decoder.forward(tokens, [Span(0, 0, len(tokens))], cache)
-    return decoder.logits(hidden).double().log_softmax(dim=-1)
+    return decoder.forward(tokens, [Span(0, 0, len(tokens))], cache)

@@ -24,7 +24,7 @@ class ServingMemory:
     """Bytes that a model takes while it serves.
 
     - `weights`: parameters at their precision, scales and zeros with them.
-    - `cache`: keys and values of every slot at full context, float32.
+    - `cache`: keys and values of every slot at full context.
     - `working`: the larger of what loading and what one forward pass hold for a moment.
     """
 
@@ -73,12 +73,15 @@ def weight_bytes(config: ModelConfig, precision: str) -> int:
     return round(tables * max(2.0, each) + (config.parameters - tables) * each)
 
 
-def cache_bytes(config: ModelConfig, *, slots: int, context: int) -> int:
-    r"""Bytes of the KV cache: $\text{slots} \cdot \text{context} \cdot 2 L H_{kv} d_{head} \cdot 4$."""
+def cache_bytes(config: ModelConfig, *, slots: int, context: int, number: int = FLOAT32) -> int:
+    r"""Bytes of the KV cache: $\text{slots} \cdot \text{context} \cdot 2 L H_{kv} d_{head} \cdot b$.
+
+    `number`: b, bytes of one number of it.
+    """
     for name, value in (("slots", slots), ("context", context)):
         if value < 1:
             raise InvalidRequest(f"{name}: got {value}, expected a whole number, 1 or more.", param=name)
-    return slots * context * config.kv_values_per_token * FLOAT32
+    return slots * context * config.kv_values_per_token * number
 
 
 def working_bytes(config: ModelConfig, *, slots: int, context: int) -> int:
@@ -97,15 +100,25 @@ def working_bytes(config: ModelConfig, *, slots: int, context: int) -> int:
 
 
 def serving_memory(
-    config: ModelConfig, precision: str, *, slots: int, context: int, file_bytes: int | None = None
+    config: ModelConfig,
+    precision: str,
+    *,
+    slots: int,
+    context: int,
+    file_bytes: int | None = None,
+    native: bool = False,
 ) -> ServingMemory:
     """What a model needs at a precision, with `slots` sequences of up to `context` tokens.
 
-    `file_bytes`: the weights' size where they stay as the file has them, instead of the estimate.
+    `file_bytes`: the weights' size where they stay as the file has them, instead of the estimate. `native`:
+    whether the native step runs it, which keeps keys and values in float16.
     """
+    weights = weight_bytes(config, precision) if file_bytes is None else file_bytes
+    if native and config.tied:  # beside the embedding stands the head, in 8-bit blocks
+        weights += round(config.vocab * config.hidden * (1 + 4 / BLOCK))
     return ServingMemory(
-        weights=weight_bytes(config, precision) if file_bytes is None else file_bytes,
-        cache=cache_bytes(config, slots=slots, context=context),
+        weights=weights,
+        cache=cache_bytes(config, slots=slots, context=context, number=2 if native else FLOAT32),
         working=working_bytes(config, slots=slots, context=context),
     )
 

@@ -20,9 +20,9 @@ from thermoscope.models.kernels.library import Library
 def cache(tmp_path, monkeypatch):
     """An empty cache, and no library from another test."""
     monkeypatch.setenv("THERMOSCOPE_CACHE", str(tmp_path / "cache"))
-    build.library.cache_clear()
+    forget()
     yield tmp_path / "cache" / "kernels"
-    build.library.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -43,6 +43,11 @@ def compiler(tmp_path, monkeypatch):
 def copying(compiler, compiled):
     """A compiler that copies what was compiled before."""
     return compiler(f'cp "{compiled.path}" "$out"')
+
+
+def forget():
+    build.library.cache_clear()
+    build.look_again()
 
 
 def count(calls):
@@ -125,7 +130,7 @@ def test_a_compiler_that_computes_wrong_is_caught(compiler, compiled, tmp_path, 
         (wrong / name).write_text((build.FOLDER / name).read_text())
     text = (wrong / "blocks.cpp").read_text()
     assert text.count("to.sums[term * groups + b] = scale * float(sum);") == 1
-    (wrong / "blocks.cpp").write_text(text.replace("sums[b] = scale *", "sums[b] = -scale *"))
+    (wrong / "blocks.cpp").write_text(text.replace("+ b] = scale *", "+ b] = -scale *"))
     used = json.loads(compiled.path.with_suffix(".json").read_text())["compiler"]
     compiler(f'{used} -std=c++20 -O1 -fPIC -shared -pthread {build._native()} "{wrong}"/*.cpp -o "$out"')
     with pytest.raises(KernelUnavailable, match=r"for a product, expected .*; set CXX to another"):
@@ -151,7 +156,7 @@ def test_a_damaged_build_is_not_loaded_but_made_anew(copying, suffix, damage):
         middle = len(held) // 2
         flipped = held[:middle] + bytes([held[middle] ^ 1]) + held[middle + 1 :]
         path.write_bytes({"flip": flipped, "shorten": held[:middle], "empty": b""}[damage])
-    build.library.cache_clear()
+    forget()
     if damage != "flip" or suffix == ".so":  # another compiler's name in the json harms nobody
         assert build.built() is None
         assert not build.available()
@@ -190,7 +195,7 @@ def test_a_build_for_a_better_processor_is_not_loaded(copying):
     path = build.build().path.with_suffix(".json")
     about = json.loads(path.read_text())
     path.write_text(json.dumps(about | {"features": [*about["features"], "avx4096"]}))
-    build.library.cache_clear()
+    forget()
     assert build.built() is None
     with pytest.raises(KernelUnavailable, match="not built on this machine yet"):
         build.library()

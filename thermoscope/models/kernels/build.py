@@ -57,7 +57,20 @@ def library() -> Library:
 
 
 def available() -> bool:
-    """Whether `library` has one to give."""
+    """Whether `library` has one to give; once answered, the answer stays until `look_again`.
+
+    So a library that another process builds meanwhile is not taken up in the middle of an answer.
+    """
+    return _found()
+
+
+def look_again() -> None:
+    """Let `available` find what has been built since."""
+    _found.cache_clear()
+
+
+@functools.cache
+def _found() -> bool:
     try:
         library()
     except KernelUnavailable:
@@ -107,6 +120,7 @@ def build() -> Build:
             f"kernel: could not be kept ({error}); make room in {path.parent}."
         ) from error
     library.cache_clear()
+    look_again()
     found = built()
     assert found is not None
     return found

@@ -23,6 +23,7 @@ inline double total(Doubles a) { return _mm512_reduce_add_pd(a); }
 
 // exp by its Taylor series to the 13th power, on what is left after a power of two: within an ulp.
 inline Doubles exp_doubles(Doubles x) {
+    x = _mm512_max_pd(spread(-800), x);  // 0 from there on; no number stays none
     const Doubles n = _mm512_roundscale_pd(_mm512_mul_pd(x, spread(1.4426950408889634)), _MM_FROUND_TO_NEAREST_INT);
     Doubles r = _mm512_fnmadd_pd(n, spread(0x1.62e42fefa38p-1), x);
     r = _mm512_fnmadd_pd(n, spread(0x1.ef35793c7673p-45), r);
@@ -73,20 +74,19 @@ float greatest_of(const float* logits, int count) {
 void look(const float* logits, int first, int last, double greatest, double temperature, float floor, int best,
           Part& part) {
     Doubles weight = spread(0.0), moment = spread(0.0), mass = spread(0.0);
-    const double inverse = 1 / temperature;
     double alone[3] = {};
     int i = first;
     for (; i + WIDE <= last; i += WIDE) {
         const Doubles z = load_doubles(logits + i) - spread(greatest), e = exp_doubles(z);
         weight += e;
         moment += e * z;
-        if (temperature != 1) mass += exp_doubles(z * spread(inverse));
+        if (temperature != 1) mass += exp_doubles(z / spread(temperature));
     }
     for (; i < last; ++i) {
         const double z = logits[i] - greatest, e = std::exp(z);
         alone[0] += e;
         alone[1] += e * z;
-        alone[2] += std::exp(z * inverse);
+        alone[2] += std::exp(z / temperature);
     }
     part.weight = total(weight) + alone[0];
     part.moment = total(moment) + alone[1];
@@ -170,6 +170,8 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
         for (int r = me; r < rows; r += team.size()) {
             float* top = tops + size_t(r) * (chunks + 2);
             std::vector<float> sorted(top, top + chunks);
+            for (float& each : sorted)  // what is no number cannot be sorted; the entropy tells of it
+                if (each != each) each = std::numeric_limits<float>::infinity();
             std::sort(sorted.begin(), sorted.end(), std::greater<float>());
             top[chunks] = sorted[0];
             // Each chunk's greatest is a logit, so the best are no less than the best of those.

@@ -1,6 +1,7 @@
 """The native library as Python sees it: the structures of step.h and the functions of api.cpp."""
 
 import ctypes
+import os
 from ctypes import POINTER, c_double, c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ class Library:
     """
 
     def __init__(self, path: Path) -> None:
-        self.threads = psutil.cpu_count(logical=False) or 1
+        self.threads = cores()
         handle = ctypes.CDLL(str(path))
 
         def function(name: str, *arguments: type, result: type | None = None) -> Any:
@@ -149,6 +150,15 @@ class Library:
             if got != exact:
                 return f"got {got} for a product, expected {exact}"
         return None
+
+
+def cores() -> int:
+    """Physical cores that this process may use."""
+    physical: int = psutil.cpu_count(logical=False) or 1
+    try:
+        return min(physical, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not Linux
+        return physical
 
 
 def _floats(numbers: list[int]) -> ctypes.Array[c_float]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from thermoscope.errors import BadModelFile
 from thermoscope.models.kernels import build
 from thermoscope.models.kernels.library import BLOCK, Matrix
 
@@ -14,8 +15,17 @@ from thermoscope.models.kernels.library import BLOCK, Matrix
 def matrix(
     panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "6"], bias: Float[Tensor, "out"] | None = None
 ) -> Matrix:
-    """The structure that the library takes; it holds addresses of tensors, and keeps none alive."""
-    return Matrix(panels.data_ptr(), None if bias is None else bias.data_ptr(), *form.tolist())
+    """The structure that the library takes; it holds addresses of tensors, and keeps none alive.
+
+    **Errors:** `BadModelFile` for panels or a bias of another size than the form says.
+    """
+    about = Matrix(panels.data_ptr(), None if bias is None else bias.data_ptr(), *form.tolist())
+    size = build.library().panels_size(about)
+    if panels.nbytes != size or (bias is not None and len(bias) != about.out):
+        raise BadModelFile(
+            f"panels: got {panels.nbytes:,} bytes, expected {size:,}; delete the packed model from the cache."
+        )
+    return about
 
 
 def pack(
@@ -28,9 +38,8 @@ def pack(
     library = build.library()
     about = Matrix(None, None, *form.tolist())
     panels = torch.empty(library.panels_size(about), dtype=torch.uint8)
-    library.pack(
-        about, *(each.contiguous().data_ptr() for each in (codes, scale, minimum)), panels.data_ptr()
-    )
+    parts = [each.contiguous() for each in (codes, scale, minimum)]  # alive until they are packed
+    library.pack(about, *(part.data_ptr() for part in parts), panels.data_ptr())
     return panels
 
 
@@ -41,7 +50,7 @@ def unpack(panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "6"]) -> Float[Tens
     return weight
 
 
-@torch.library.custom_op("thermoscope::panels_linear", mutates_args=())
+@torch.library.custom_op("thermoscope::panels_linear", mutates_args=(), device_types="cpu")
 def panels_linear(
     x: Tensor, panels: Tensor, out: int, bits: int, wide: bool, zero: int, terms: int
 ) -> Tensor:

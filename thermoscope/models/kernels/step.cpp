@@ -11,6 +11,8 @@ namespace thermoscope {
 
 namespace {
 
+constexpr size_t MOST_PARTIAL = 1 << 24;  // numbers, of partial results of attention
+
 // Memory that grows and stays, for one calling thread.
 template <typename Number>
 class Space {
@@ -118,8 +120,10 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
     const int width = all_heads * n.dim, mixed_width = n.heads * n.dim, part = partial_size(n.dim);
     int longest = 0;
     for (int r = 0; r < count; ++r) longest = std::max(longest, rows.positions[r] + 1);
-    // Few rows leave threads without work unless they share the sections of one.
-    const int splits = count * n.kv_heads < 4 * threads ? (longest + SECTION - 1) / SECTION : 1;
+    // Few rows leave threads without work unless they share the sections of one, as far as that takes no more
+    // than MOST_PARTIAL of memory; the bits are the same.
+    int splits = count * n.kv_heads < 4 * threads ? (longest + SECTION - 1) / SECTION : 1;
+    if (size_t(count) * n.heads * splits * part > MOST_PARTIAL) splits = 1;
     Scratch& memory = scratch();
     const Quantised quantised = memory.quantised(2 * count, std::max({n.hidden, mixed_width, n.ffn}));
     float *fused = memory.fused.of(size_t(count) * width), *mixed = memory.mixed.of(size_t(count) * mixed_width);

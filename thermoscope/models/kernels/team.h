@@ -5,7 +5,12 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <system_error>
 #include <thread>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
@@ -27,16 +32,28 @@ class Team {
     static constexpr int MOST = 255;
 
     // Never destroyed: its threads sleep until the process ends, and another thread may still be in a call then.
+    // A forked child, which has none of them, begins anew.
     static Team& only() {
-        static Team& team = *new Team;
-        return team;
+        static const bool begun = [] {
+            held() = new Team;
+#if defined(__unix__) || defined(__APPLE__)
+            pthread_atfork(nullptr, nullptr, [] { held() = new Team; });
+#endif
+            return true;
+        }();
+        (void)begun;
+        return *held();
     }
 
     // work(me) on `threads` threads; returns when all have ended.
     void run(int threads, const std::function<void(int)>& work) {
         std::lock_guard<std::mutex> turn(mutex_);
         size_ = threads < 1 ? 1 : threads > MOST ? MOST : threads;
-        for (; started_ < size_; ++started_) std::thread(&Team::serve, this, started_, call_.load()).detach();
+        try {
+            for (; started_ < size_; ++started_) std::thread(&Team::serve, this, started_, call_.load()).detach();
+        } catch (const std::system_error&) {  // no more threads to be had: those that are there do
+            size_ = started_;
+        }
         work_ = &work;
         if (size_ > 1) {
             call_.store((call_.load() & ~uint32_t(MOST)) + (MOST + 1) + uint32_t(size_));
@@ -63,6 +80,11 @@ class Team {
     int size() const { return size_; }
 
   private:
+    static Team*& held() {
+        static Team* team = nullptr;
+        return team;
+    }
+
     void serve(int me, uint32_t call) {
         while (true) {
             // While somebody is decoding, the next call comes soon; then the system's own wait.
