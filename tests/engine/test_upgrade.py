@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -131,3 +132,13 @@ def test_a_child_without_a_compiler_ends_with_one_line(source, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("kernel: got no C++ compiler")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_waits_for_a_question_takes_no_processor(source, kernel):
+    with language_model.load(source, context=64) as lm:
+        assert lm.model.native
+        lm.generate([5, 6, 7], temperature=0, max_tokens=20, ignore_eos=True)
+        time.sleep(0.1)
+        before, since = time.process_time(), time.monotonic()
+        time.sleep(1)
+        assert time.process_time() - before < 0.01 * (time.monotonic() - since)

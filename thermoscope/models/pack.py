@@ -23,7 +23,7 @@ from thermoscope.models.product import Dense, Half, Int4, Int8, Product
 
 KINDS: dict[str, Callable[..., Product]] = {kind.__name__: kind for kind in (Dense, Half, Int8, Int4, Panels)}
 PRODUCTS = {"qkv": ("q", "k", "v"), "output": ("o",), "gate_up": ("gate", "up"), "down": ("down",)}
-FINE = (".q", ".k", ".v")  # what 8 bits of its input cost most: docs/decisions/two-terms.md
+FINE = (".q", ".k", ".v", ".down")  # where 8 bits of the input are too few: docs/decisions/two-terms.md
 MLP = ("gate_up", "down")
 VECTORS = [f"{norm}{bias}" for norm in ("attention_norm", "mlp_norm") for bias in ("", "_bias")]
 VECTORS += ["attention_post_norm", "mlp_post_norm", "q_norm", "k_norm"]

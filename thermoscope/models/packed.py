@@ -23,7 +23,7 @@ from thermoscope.errors import BadModelFile
 from thermoscope.models.checkpoint import identity
 from thermoscope.models.tokenizer import Tokenizer
 
-FORMAT = 4  # raise it when a folder's contents change meaning
+FORMAT = 5  # raise it when a folder's contents change meaning
 
 
 class Packed(NamedTuple):
