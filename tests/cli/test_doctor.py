@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from tests.cli.conftest import Command
 from thermoscope.cli import doctor, machine
 from thermoscope.models import store
+from thermoscope.models.kernels import build
+from thermoscope.models.kernels.library import Library
 from thermoscope.models.wheel import Wheel
 
 
@@ -126,10 +128,21 @@ def test_a_requirement(requirement: str, status: str) -> None:
 
 def test_no_compiler_and_no_browser_are_told_but_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(build, "built", lambda: None)
     checks = list(doctor.tool_checks())
-    assert [check.status for check in checks] == ["missing", "missing"]
-    assert [check.needed for check in checks] == [False, False]
-    assert all("install" in check.remedy for check in checks)
+    assert [check.status for check in checks] == ["missing"] * 3
+    assert [check.needed for check in checks] == [False] * 3
+    compiler, kernel, browser = (check.remedy for check in checks)
+    assert "install" in compiler
+    assert "install" in browser
+    assert kernel == f"{sys.executable} -m thermoscope.models.kernels.build"
+
+
+def test_a_kernel_that_is_built_is_named(kernel: Library) -> None:
+    (check,) = (check for check in doctor.tool_checks() if check.name == "native kernel")
+    found = build.built()
+    assert found is not None
+    assert (check.status, check.found) == ("ok", str(found.path))
 
 
 def test_a_torch_that_does_not_start_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
