@@ -24,7 +24,6 @@ Status = Literal["ok", "missing", "wrong"]
 PYTHON = (3, 11)
 DISK_NEEDED = 2**30  # the default model, its converted copy, and room to write a trace
 MEMORY_NEEDED = 1_200_000_000  # what serving the default model takes at most
-COMPILERS = ("c++", "g++", "clang++", "cl")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 COLOURS = {"ok": "green", "missing": "yellow", "wrong": "red"}
 
@@ -93,7 +92,9 @@ def machine_checks() -> Iterator[Check]:
 
 def tool_checks() -> Iterator[Check]:
     """Programs beside Python that make something possible or faster; none is needed."""
-    compiler = _first(COMPILERS)
+    from thermoscope.models.kernels import build
+
+    compiler = " ".join(build.compiler())
     yield Check(
         "C++ compiler",
         "ok" if compiler else "missing",

@@ -6,6 +6,7 @@ an answer under way, for numbers of two arithmetics do not mix.
 """
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -25,7 +26,12 @@ def start(runner: Runner, name: str, *, precision: str | None, threads: int) -> 
     if model.precision not in NATIVE or build.available():
         return None
     if not build.compiler():
-        log.warning("kernel: no C++ compiler here, so PyTorch's kernels serve, at a fraction of the speed.")
+        what = (
+            f"CXX={os.environ['CXX']!r} is no program here"
+            if os.environ.get("CXX")
+            else "no C++ compiler here"
+        )
+        log.warning("kernel: %s, so PyTorch's kernels serve, at a fraction of the speed.", what)
         return None
     log.warning("kernel: being built for this machine, once; PyTorch's kernels serve until it is there.")
     thread = threading.Thread(
@@ -43,7 +49,7 @@ def _upgrade(runner: Runner, name: str, precision: str | None, threads: int) -> 
     )
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
-        log.warning("%s; PyTorch's kernels go on serving.", said[-1])
+        log.warning("%s; PyTorch's kernels go on serving.", said[-1].rstrip("."))
         return
     try:
         model = Model.load(name, precision=precision, native=True)

@@ -17,12 +17,14 @@ from thermoscope.models.kernels.library import Library
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """An empty cache, and no library from another test."""
-    monkeypatch.setenv("THERMOSCOPE_CACHE", str(tmp_path / "cache"))
+def cache(tmp_path):
+    """An empty cache, and no library from another test; afterwards that of all tests again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THERMOSCOPE_CACHE", str(tmp_path / "cache"))
+        forget()
+        yield tmp_path / "cache" / "kernels"
     forget()
-    yield tmp_path / "cache" / "kernels"
-    forget()
+    build.available()
 
 
 @pytest.fixture
@@ -217,3 +219,11 @@ def test_two_processes_at_once_compile_once(compiler, compiled):
     assert said[0] == said[1] == f"{build.build().path}\n"
     assert Path(said[0].strip()).exists()
     assert count(calls) == 1
+
+
+@pytest.mark.parametrize("named", ["'", "nowhere-to-be-found", "/tmp"])
+def test_a_compiler_that_is_no_program_is_none(named, cache, monkeypatch):
+    monkeypatch.setenv("CXX", named)
+    assert build.compiler() == []
+    with pytest.raises(KernelUnavailable, match=r"got no C\+\+ compiler, expected .*, or CXX"):
+        build.build()

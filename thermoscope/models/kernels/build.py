@@ -158,7 +158,11 @@ def compile_to(path: Path, *, flags: tuple[str, ...] | None = None) -> str:
 
 def compiler() -> list[str]:
     """The C++ compiler's command: what CXX says, or the first of the usual ones; empty if there is none."""
-    named = shlex.split(os.environ.get("CXX", ""))
+    said = os.environ.get("CXX", "")
+    try:
+        named = shlex.split(said)
+    except ValueError:  # a quotation mark without its other
+        named = [said]
     names = named[:1] or ("c++", "g++", "clang++")
     found = next((found for name in names if (found := shutil.which(name))), None)
     return [found, *named[1:]] if found else []
