@@ -209,11 +209,11 @@ def prompts_of_the_tests() -> Sequence[str]:
 
 
 def main() -> None:
-    import psutil
     from quality import read_text
     from rich.console import Console
     from targets import agreement_lines, table
 
+    from thermoscope.models.kernels.library import cores
     from thermoscope.models.store import locate
 
     parser = argparse.ArgumentParser(
@@ -229,7 +229,7 @@ def main() -> None:
         if folder is None:
             raise ThermoscopeError(f"llama.cpp: not found; name its folder in {llama.FOLDER}.")
         text = read_text(arguments.text) if arguments.text else None
-        path, threads = locate(arguments.model), psutil.cpu_count(logical=False) or 1
+        path, threads = locate(arguments.model), cores()
         found = agree(
             **{"model": arguments.model, "precision": arguments.precision, "folder": folder, "path": path},
             **{"threads": threads, "text": text, "tokens": arguments.text_tokens},

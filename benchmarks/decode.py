@@ -19,7 +19,6 @@ from pathlib import Path
 from statistics import harmonic_mean, mean, median
 from typing import Any, NamedTuple
 
-import psutil
 from agreement import Agreement
 from contenders import Ours, Reader, cold_start, first_start, resident_memory
 from quality import Quality, read_text
@@ -33,6 +32,7 @@ from thermoscope.bench.peers import Transformers, Worker
 from thermoscope.catalogue.precision import PRECISIONS
 from thermoscope.cli.machine import look
 from thermoscope.errors import ThermoscopeError
+from thermoscope.models.kernels.library import cores
 from thermoscope.models.store import locate
 
 LENGTHS = ("rounds", "tokens", "prompt", "before", "depth", "text_tokens")
@@ -75,7 +75,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--model", default="SmolLM2-135M-Instruct")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: what Thermoscope takes by itself")
-    parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False) or 1)
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=128, help="tokens of an answer")
     parser.add_argument("--before", type=int, default=128, help="tokens of the prompt before an answer")

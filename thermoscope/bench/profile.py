@@ -9,8 +9,8 @@ from thermoscope.engine.engine import Engine
 from thermoscope.models.fused import Fused
 from thermoscope.models.kernels import library as native
 
-NATIVE = ("products", "attention", "norms")  # native.PARTS; norms with rotations, activations, rounding
-PARTS = (*NATIVE, "layers", "head", "sampler", "python")  # without the native step it is `layers` in one
+# Without the native step its parts are `layers` in one.
+PARTS = (*native.PARTS, "layers", "head", "sampler", "python")
 
 
 class Event(NamedTuple):
@@ -49,7 +49,7 @@ class Watch:
             took, name = event.time - before.time, event.part
             if name == "layers" and event.spent:
                 counted = [(now - then) / 1e9 for now, then in zip(event.spent, before.spent, strict=True)]
-                for part, seconds in zip(NATIVE, counted, strict=True):
+                for part, seconds in zip(native.PARTS, counted, strict=True):
                     parts[part] = parts.get(part, 0.0) + seconds
                 took, name = took - sum(counted), "python"
             parts[name] = parts.get(name, 0.0) + took

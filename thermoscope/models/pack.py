@@ -6,7 +6,7 @@ are named by what they are, so that `models.packed` can keep them on disk and an
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -114,7 +114,7 @@ def default_precision(checkpoint: Checkpoint, *, native: bool) -> Precision:
         return "int4" if _is_coarse(blocks) else "int8"
     if blocks is not None and Int4.takes(blocks.codes):
         return "int4"
-    return "fp16" if Half.available() else "bf16"
+    return _sixteen_bits()
 
 
 def rounded(checkpoint: Checkpoint, precision: Precision) -> bool:
@@ -163,9 +163,9 @@ class _Packer:
                 whole = Blocks(*map(torch.cat, zip(*each, strict=True)))
                 if Int4.takes(whole.codes):
                     return Int4.pack(*whole)
-            precision = "fp16" if Half.available() else "bf16"
+            precision = _sixteen_bits()
         if precision == "int8" and not Int8.takes(self._columns(parts[0])):
-            precision = "fp16" if Half.available() else "bf16"
+            precision = _sixteen_bits()
         weight = torch.cat([self.checkpoint.read(part) for part in parts])
         match precision:
             case "fp32":
@@ -192,6 +192,11 @@ class _Packer:
 def _named(place: str, product: Product) -> Iterator[tuple[str, Tensor]]:
     for key, tensor in product.state().items():
         yield f"{place}:{type(product).__name__}.{key}", tensor
+
+
+def _sixteen_bits() -> Literal["fp16", "bf16"]:
+    """The better 16-bit precision that this build of PyTorch has."""
+    return "fp16" if Half.available() else "bf16"
 
 
 def _typical(checkpoint: Checkpoint) -> Blocks | None:

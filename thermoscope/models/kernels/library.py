@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 
 BLOCK = 32
-PARTS = ("products", "attention", "rows")  # what `spent` counts, in step.h's order
+# What `spent` counts, in step.h's order; norms with rotations, activations and rounding.
+PARTS = ("products", "attention", "norms")
 
 
 class Matrix(ctypes.Structure):
