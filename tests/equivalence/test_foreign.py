@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.equivalence.agreement import assert_agree
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Request, Sampling
@@ -29,18 +30,8 @@ def run(model, spans, cache, tokens=TOKENS):
 
 def test_logits_hidden_states_and_attention_agree(both):
     network, model = both
-    with torch.inference_mode():
-        expected = network(TOKENS[None], output_hidden_states=True, output_attentions=True)
-    ours = replay(model, TOKENS.tolist(), keep=model.decoder.shows, logits=True)
-    assert expected.logits.std() > 0.1, "weights too small to show a mistake"
-    torch.testing.assert_close(ours.logits, expected.logits[0], rtol=0, atol=1e-4)
-    for layer in range(model.config.layers):
-        torch.testing.assert_close(
-            ours.kept["residual", layer], expected.hidden_states[layer][0], rtol=0, atol=1e-4
-        )
-        torch.testing.assert_close(
-            ours.kept["attention", layer], expected.attentions[layer][0], rtol=0, atol=1e-5
-        )
+    assert_agree(network, model, TOKENS, spread=0.1)
+    assert replay(model, TOKENS.tolist(), keep=model.decoder.shows).kept.keys() >= {("q", 0), ("v", 0)}
 
 
 def test_attention_is_of_the_queries_and_keys_that_are_shown(both):
