@@ -4,12 +4,15 @@
     ├── InvalidRequest        what the caller asked for cannot be done as asked
     │   └── ContextExceeded   prompt and answer do not fit the context window
     ├── ModelNotFound         no model of that name here, nor a way to fetch it
+    ├── InstrumentNotFound    no instrument, or no job, of that name
     ├── BadModelFile          a model's file is truncated, corrupt or not what it claims
     ├── UnsupportedModel      a sound model that this program cannot run
     ├── FetchFailed           a download did not end with the bytes that were promised
     ├── OutOfMemory           the model needs more memory than is free
     ├── KernelUnavailable     the native kernel is not built here, or cannot be
-    └── EngineStopped         the engine was shut down while a request waited
+    ├── EngineStopped         the engine was shut down while a request waited
+    ├── ReadingCancelled      whoever asked for a reading called it off
+    └── TooBusy               more readings wait than are kept waiting
 
 Each message says what was got, what was expected, and what to do. The command line prints it in one
 line and exits with 2; the server puts it into OpenAI's error form.
@@ -43,6 +46,10 @@ class ModelNotFound(ThermoscopeError):
     """No model of that name is loaded, cached, on disk, or to be fetched."""
 
 
+class InstrumentNotFound(ThermoscopeError):
+    """There is no instrument of that name, or no job with that id."""
+
+
 class BadModelFile(ThermoscopeError):
     """A model's file is truncated, corrupt, or contradicts itself."""
 
@@ -65,3 +72,11 @@ class KernelUnavailable(ThermoscopeError):
 
 class EngineStopped(ThermoscopeError):
     """The engine was stopped before the request could finish."""
+
+
+class ReadingCancelled(ThermoscopeError):
+    """A reading was called off before it was finished."""
+
+
+class TooBusy(ThermoscopeError):
+    """As many readings wait already as are kept waiting; ask again later."""

@@ -1,4 +1,4 @@
-"""The same from a terminal: `thermoscope run | chat | serve | bench | models | doctor`.
+"""The same from a terminal: `thermoscope run | chat | serve | bench | models | doctor`, and the cards.
 
 A command is one file, and imports the engine only once its own options have been checked, so `--help` and
 every refusal of bad input are quick.
@@ -13,6 +13,7 @@ import typer
 
 from thermoscope import __version__
 from thermoscope.cli import bench, chat, doctor, models, run, serve
+from thermoscope.cli.commands import Commands
 from thermoscope.cli.terminal import complain
 from thermoscope.errors import ThermoscopeError
 
@@ -28,6 +29,7 @@ def _version(wanted: bool) -> None:
 
 app = typer.Typer(
     name="thermoscope",
+    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -54,7 +56,7 @@ app.command()(doctor.doctor)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0 done, 1 `doctor` found something missing, 2 bad input (one line on stderr), 130 Ctrl-C.
+    0 done, 1 `doctor` found something missing or a card's check failed, 2 bad input (one line on stderr), 130 Ctrl-C.
     """
     if sys.stdin is None:  # closed by whoever started us: the same as nothing to read
         sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123

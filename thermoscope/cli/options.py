@@ -1,5 +1,7 @@
 """Options that several commands take, each written once."""
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,6 +52,10 @@ Threads = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Figure = Annotated[
+    Path | None,
+    typer.Option("--figure", metavar="FILE", help="Draw it there: a page (.html) or pictures (.png)."),
+]
 System = Annotated[str | None, typer.Option("--system", help="System message, before the conversation.")]
 
 Temperature = Annotated[
@@ -157,6 +163,18 @@ def text(option: str, value: str) -> str:
     except UnicodeEncodeError:
         raise InvalidRequest(f"{option}: got bytes that are not UTF-8, expected text.") from None
     return value
+
+
+def said(prompt: str | None) -> str:
+    """The prompt from the command line or from stdin, without the line end that `echo` adds."""
+    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
+        try:
+            prompt = sys.stdin.buffer.read().decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            raise InvalidRequest("stdin: got bytes that are not UTF-8, expected text.") from None
+    if prompt is None or not prompt.strip():
+        raise InvalidRequest('prompt: got nothing, expected text, as in: thermoscope run "Hello".')
+    return text("prompt", prompt)
 
 
 def load_model(

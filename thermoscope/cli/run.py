@@ -58,7 +58,7 @@ def run(
     """Answer one prompt, streamed; Ctrl-C stops, and keeps what came."""
     from thermoscope.engine.request import Sampling
 
-    said = _said(prompt)
+    said = options.said(prompt)
     if raw and system is not None:
         raise InvalidRequest("--system: a raw prompt has no system message; leave out --raw or --system.")
     sampling = Sampling(
@@ -104,18 +104,6 @@ def run(
             console().print(steps_table(each, tokenizer.piece))
     if answer.interrupted:
         raise typer.Exit(130)
-
-
-def _said(prompt: str | None) -> str:
-    """The prompt from the command line or from stdin, without the line end that `echo` adds."""
-    if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
-        try:
-            prompt = sys.stdin.buffer.read().decode().removesuffix("\n")
-        except UnicodeDecodeError:
-            raise InvalidRequest("stdin: got bytes that are not UTF-8, expected text.") from None
-    if prompt is None or not prompt.strip():
-        raise InvalidRequest('prompt: got nothing, expected text, as in: thermoscope run "Hello".')
-    return options.text("prompt", prompt)
 
 
 def _show(delta: "Delta", answer: Answer) -> None:

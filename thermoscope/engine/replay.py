@@ -4,7 +4,7 @@ The pass uses the decoder's own arithmetic at prefill speed, so what it shows is
 that every reading prints says how exactly (`Replay.logprob_residual`).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -54,7 +54,19 @@ class Replay:
         return float((self.logprobs[-len(records) :] - spoken).abs().max())
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Chunk:
+    """What the pass gave for `count` consecutive tokens; the rest as in `Replay`.
+
+    `logprobs` are of the tokens that follow, of which the last chunk has one less.
+    """
+
+    count: int
+    logprobs: Float[Tensor, "given"]
+    logits: Float[Tensor, "count vocab"] | None
+    kept: dict[tuple[Quantity, int], Tensor]
+
+
 def replay(
     model: Model,
     tokens: Sequence[int],
@@ -72,18 +84,35 @@ def replay(
     **Errors:** `InvalidRequest` for an unknown quantity, a layer out of range or an empty sequence;
     `ContextExceeded` for one longer than the model's context.
     """
+    return joined(tokens, list(chunks(model, tokens, keep=keep, layers=layers, logits=logits)))
+
+
+def chunks(
+    model: Model,
+    tokens: Sequence[int],
+    *,
+    keep: Collection[Quantity] = (),
+    layers: Collection[int] | None = None,
+    logits: bool = False,
+) -> Iterator[Chunk]:
+    """`replay` a piece at a time, so that something else can be done between two; errors come at once."""
     config = model.config
     wanted = set(range(config.layers + 1)) if layers is None else set(layers)
     _check(model, tokens, keep, wanted)
-    kept: dict[tuple[Quantity, int], list[Tensor]] = {}
+    return _chunks(model, tokens, keep, wanted, logits)
+
+
+@torch.inference_mode()
+def _chunks(
+    model: Model, tokens: Sequence[int], keep: Collection[Quantity], wanted: set[int], logits: bool
+) -> Iterator[Chunk]:
+    kept: dict[tuple[Quantity, int], Tensor] = {}
 
     def probe(name: str, layer: int, value: Tensor) -> None:
         if name in keep and layer in wanted:
-            kept.setdefault((name, layer), []).append(value.clone())  # type: ignore[arg-type]
+            kept[name, layer] = value.clone()  # type: ignore[index]
 
     cache = model.cache(slots=1, context=len(tokens))
-    all_logits: list[Tensor] = []
-    logprobs: list[Tensor] = []
     for start in range(0, len(tokens), PREFILL_CHUNK):
         chunk = torch.tensor(tokens[start : start + PREFILL_CHUNK])
         hidden = model.decoder.forward(chunk, [Span(0, start, len(chunk))], cache, probe if keep else None)
@@ -91,14 +120,21 @@ def replay(
         following = torch.tensor(tokens[start + 1 : start + len(chunk) + 1])
         given = scores[: len(following)].double()
         chosen = given.gather(1, following[:, None])[:, 0]
-        logprobs.append(chosen - given.logsumexp(dim=-1))
-        if logits:
-            all_logits.append(scores)
+        logprobs = chosen - given.logsumexp(dim=-1)
+        yield Chunk(len(chunk), logprobs, scores if logits else None, dict(kept))
+
+
+def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:
+    """The chunks of a whole pass as one."""
+    every = [part.logits for part in parts if part.logits is not None]
     return Replay(
         tokens=tuple(tokens),
-        logprobs=torch.cat(logprobs),
-        logits=torch.cat(all_logits) if logits else None,
-        kept={place: _joined(place[0], parts, len(tokens)) for place, parts in kept.items()},
+        logprobs=torch.cat([part.logprobs for part in parts]),
+        logits=torch.cat(every) if every else None,
+        kept={
+            place: _joined(place[0], [part.kept[place] for part in parts], len(tokens))
+            for place in parts[0].kept
+        },
     )
 
 

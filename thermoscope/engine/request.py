@@ -84,12 +84,14 @@ class Sampling:
 class Request:
     """One prompt, ready for the engine.
 
-    `prompt`: token ids, at least one. `record`: whether each step keeps its full record.
+    `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
+    requests of other people go first.
     """
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
+    background: bool = False
 
 
 def _within(param: str, value: float, low: float, high: float, *, whole: bool = False) -> None:

@@ -26,8 +26,7 @@ class Scheduler:
         that came first runs a chunk, so that a long prompt delays the others by a chunk and no more.
         """
         for slot, occupant in enumerate(self.running):
-            if occupant is None and self.waiting:
-                sequence = self.waiting.popleft()
+            if occupant is None and (sequence := self._next_in()) is not None:
                 sequence.slot = slot
                 self.running[slot] = sequence
         active = [sequence for sequence in self.running if sequence is not None]
@@ -38,6 +37,17 @@ class Scheduler:
             for sequence in active
             if sequence is first or sequence.pending == 1
         ]
+
+    def _next_in(self) -> Sequence | None:
+        """Who gets a slot that is free: the first that waits. One in the background waits for all others,
+        and leaves the last free slot to whoever comes next.
+        """
+        for sequence in self.waiting:
+            if not sequence.request.background:
+                self.waiting.remove(sequence)
+                return sequence
+        spare = self.running.count(None) > 1 or len(self.running) == 1
+        return self.waiting.popleft() if self.waiting and spare else None
 
     def remove(self, sequence: Sequence) -> None:
         """Take an answer out, whether it waits, runs, or has left already."""

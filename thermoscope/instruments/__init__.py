@@ -1,0 +1,124 @@
+"""What can we see? One file a card, all of one shape; this is the shelf that they stand on.
+
+A file in this folder is an instrument, and holds four names:
+
+- `QUESTION`, what it answers; `LAW`, the card's formula in LaTeX;
+- `Settings`, what it may be asked (`shape.settings`);
+- `read(settings, lab) -> Reading`, which looks (`shape.lab`, `shape.reading`).
+
+From these come the command, the address over HTTP, the JSON schema and the documentation's form.
+"""
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import pkgutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+from thermoscope.errors import InstrumentNotFound
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.instruments.shape.lab import Lab
+    from thermoscope.instruments.shape.reading import Reading
+    from thermoscope.instruments.shape.settings import Settings
+
+
+def names() -> list[str]:
+    """The instruments that are here, by name."""
+    return sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.ispkg)
+
+
+def question(name: str) -> str:
+    """What an instrument answers, read from its file without running it, so that a list of all is quick."""
+    found = importlib.util.find_spec(f"{__name__}.{name}")
+    assert found is not None and found.origin is not None
+    for statement in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="QUESTION")], value=ast.Constant(value=str(text))):
+                return text
+    raise LookupError(f"{found.origin}: expected a line QUESTION = \"…\"")
+
+
+def instrument(name: str) -> "Instrument":
+    """The instrument of that name.
+
+    **Errors:** `InstrumentNotFound`.
+    """
+    if name not in names():
+        raise InstrumentNotFound(f"instrument: got {name!r}, expected one of {', '.join(names())}.")
+    return Instrument(name, importlib.import_module(f"{__name__}.{name}"))
+
+
+def read(name: str, *, model: "LanguageModel | str | None" = None, **settings: Any) -> "Reading":
+    """Take a reading: `read("nucleus", prompt="The capital of France is", top_p=0.8)`.
+
+    `model`: one that is loaded, or the name of one to load for this reading; None is the default model.
+
+    **Errors:** `InstrumentNotFound`; `InvalidRequest` for a setting that is unknown or out of range.
+    """
+    from thermoscope.engine.language_model import DEFAULT, LanguageModel, load
+    from thermoscope.instruments.shape.lab import Lab
+
+    chosen = instrument(name)
+    checked = chosen.settings.parse(settings)
+    if isinstance(model, LanguageModel):
+        return chosen.read(checked, Lab(lambda: model))
+    lab = Lab(lambda: load(model or DEFAULT))
+    try:
+        return chosen.read(checked, lab)
+    finally:
+        if lab.loaded is not None:
+            lab.loaded.close()
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One of the files, and what all of them have in common."""
+
+    name: str
+    module: ModuleType
+
+    @property
+    def question(self) -> str:
+        """What it answers."""
+        return cast(str, self.module.QUESTION)
+
+    @property
+    def law(self) -> str:
+        """The card's formula, in LaTeX."""
+        return cast(str, self.module.LAW)
+
+    @property
+    def settings(self) -> "type[Settings]":
+        """What it may be asked."""
+        return cast("type[Settings]", self.module.Settings)
+
+    def read(self, settings: "Settings", lab: "Lab") -> "Reading":
+        """Take a reading, and write on it what was read."""
+        since = time.perf_counter()
+        reading: Reading = self.module.read(settings, lab)
+        model = lab.loaded
+        return dataclasses.replace(
+            reading,
+            card=self.name,
+            question=self.question,
+            law=self.law,
+            settings=settings.model_dump(),
+            model=model and {"name": model.name, "precision": model.precision},
+            seconds=round(time.perf_counter() - since, 4),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What it is and what it may be asked, as JSON schema."""
+        return {
+            "name": self.name,
+            "question": self.question,
+            "law": self.law,
+            "settings": self.settings.model_json_schema(),
+        }

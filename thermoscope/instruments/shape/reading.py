@@ -1,0 +1,153 @@
+"""What an instrument says: findings in words, tables, figures, and the checks that it made on itself."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from thermoscope.instruments.shape.figure import Figure
+
+Cell = float | int | str | bool | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its key in JSON, what it means, and its unit ("" for text).
+
+    `form`: how the terminal writes a number, in Python's format language.
+    """
+
+    key: str
+    meaning: str
+    unit: str = ""
+    form: str = ".4g"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain values under described columns. None stands for what is not defined there."""
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"{self.name}: got {len(row)} cells, expected {len(self.columns)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, a row as an object."""
+        keys = [column.key for column in self.columns]
+        return {
+            "title": self.title,
+            "columns": {
+                column.key: {"meaning": column.meaning, "unit": column.unit} for column in self.columns
+            },
+            "rows": [dict(zip(keys, map(plain, row), strict=True)) for row in self.rows],
+        }
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number computed a second way: `residual` says how far apart the two are.
+
+    `name` is the identity, `how` says what was compared. A residual that is no number has not passed.
+    """
+
+    name: str
+    how: str
+    residual: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two agree."""
+        return self.residual <= self.tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        residual = str(self.residual) if math.isnan(self.residual) else plain(self.residual)
+        return {
+            "name": self.name,
+            "how": self.how,
+            "residual": residual,
+            "tolerance": self.tolerance,
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One look through an instrument.
+
+    - `findings`: what it shows, in sentences. `tables`, `figures`: the same in numbers and pictures.
+    - `checks`: at least one. `notes`: where the card's form and the exact one differ, and what was left out.
+    - The rest says what was read, and is filled in by the instrument that took it.
+    """
+
+    findings: Sequence[str]
+    tables: Sequence[Table]
+    checks: Sequence[Check]
+    figures: Sequence[Figure] = ()
+    notes: Sequence[str] = ()
+    card: str = ""
+    question: str = ""
+    law: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] | None = None
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def table(self, name: str) -> Table:
+        """The table of that name."""
+        return next(table for table in self.tables if table.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the figures; a number that JSON lacks is the string "inf" or "-inf"."""
+        return {
+            "card": self.card,
+            "question": self.question,
+            "law": self.law,
+            "model": plain(self.model),
+            "settings": plain(self.settings),
+            "findings": list(self.findings),
+            "tables": {table.name: table.to_dict() for table in self.tables},
+            "checks": [check.to_dict() for check in self.checks],
+            "passed": self.passed,
+            "notes": list(self.notes),
+            "timings": {"seconds": self.seconds},
+        }
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from thermoscope.instruments.shape.page import fragment
+
+        return fragment(self)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it.
+
+    **Errors:** `ValueError` for a number that is none: what is not defined is None.
+    """
+    match value:
+        case bool() | str() | None:
+            return value
+        case Mapping():
+            return {str(key): plain(each) for key, each in value.items()}
+        case Iterable():
+            return [plain(each) for each in value]
+        case int():
+            return value
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError("a reading holds a NaN; expected None where a number is not defined")
+    return int(value) if hasattr(value, "dtype") and value.dtype.kind in "iu" else (
+        number if math.isfinite(number) else str(number)
+    )

@@ -1,0 +1,101 @@
+"""The form of an instrument's settings: every field with its meaning, its unit and its range.
+
+The command line's options, the body over HTTP and the form on a page are made from it, so a field is
+described once. A range is checked here and nowhere else.
+"""
+
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from thermoscope.errors import InvalidRequest
+
+Value = TypeVar("Value")
+
+
+def _infinity(value: object) -> object:
+    return math.inf if value == "inf" else value
+
+
+def _encodable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("text", "Input should be text without half surrogate pairs") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Many = Annotated[tuple[Value, ...], Field(strict=False)]  # a list will do, which is what JSON has
+Temperature = Annotated[
+    float, BeforeValidator(_infinity, json_schema_input_type=float | Literal["inf"]), Field(ge=0)
+]
+
+
+class Settings(BaseModel):
+    """What an instrument may be asked, checked. Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @classmethod
+    def parse(cls, plain: Mapping[str, Any]) -> Self:
+        """Settings from plain values, as JSON or a command line gives them.
+
+        **Errors:** `InvalidRequest` in one line, with the field's name.
+        """
+        try:
+            return cls.model_validate(dict(plain))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            message, param = explain(problem, problem["loc"])
+            raise InvalidRequest(message, param=param) from None
+
+
+def setting(default: Any = ..., *, meaning: str, unit: str, argument: bool = False, **bounds: Any) -> Any:
+    """A field of `Settings`.
+
+    - `meaning`: one sentence for people. `unit`: of its number, or what kind of thing it is.
+    - `argument`: stands on the command line without a name.
+    - `bounds`: pydantic's `ge`, `le`, `min_length`, `max_length` …
+    """
+    extra = {"unit": unit, "argument": True} if argument else {"unit": unit}
+    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
+
+
+def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[str, str | None]:
+    """One line about what pydantic refused, and the field's name.
+
+    `location`: where it stands, from the outermost field inwards.
+    """
+    param = _param(location)
+    if not param:
+        return f"expected a JSON object, got {_shorten(reprlib.repr(problem['input']))}.", None
+    got = _shorten(reprlib.repr(problem["input"]))
+    match problem["type"]:
+        case "missing":
+            return f"{param}: missing, and it is required.", param
+        case "extra_forbidden":
+            return f"{param}: no field of that name is known here; check its spelling or leave it out.", param
+        case "none_required":
+            return f"{param}: got {got}, but this server cannot do that yet; leave it out.", param
+    expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{param}: got {got}, expected {expected[:1].lower()}{expected[1:]}.", param
+
+
+def _param(location: Sequence[str | int]) -> str:
+    """("messages", 0, "role") -> "messages[0].role"."""
+    name = ""
+    for part in location:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        elif part != "[key]":  # pydantic's mark for a dictionary's key rather than its value
+            name += f".{part}" if name else part
+    return _shorten(name)
+
+
+def _shorten(text: str, limit: int = 120) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
