@@ -56,7 +56,8 @@ app.command()(doctor.doctor)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0 done, 1 `doctor` found something missing or a card's check failed, 2 bad input (one line on stderr), 130 Ctrl-C.
+    0 done, 1 `doctor` found something missing or a card's check failed, 2 bad input (one line on stderr),
+    130 Ctrl-C.
     """
     if sys.stdin is None:  # closed by whoever started us: the same as nothing to read
         sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123

@@ -102,7 +102,9 @@ def _option(name: str, field: FieldInfo) -> Any:
     flags = f"--{flag}/--no-{flag}" if taken is bool else f"--{flag}"
     return Annotated[
         taken | None,
-        typer.Option(flags, help=text, metavar=None if taken is bool else metavar, show_default=_default(field)),
+        typer.Option(
+            flags, help=text, metavar=None if taken is bool else metavar, show_default=_default(field)
+        ),
     ]
 
 

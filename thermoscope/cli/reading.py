@@ -33,9 +33,7 @@ def take(
     from thermoscope.instruments.shape.lab import Lab
 
     with _bar(quiet) as watch:
-        lab = Lab(
-            lambda: options.load_model(name, **loading, slots=SLOTS, progress=not quiet), watch=watch
-        )
+        lab = Lab(lambda: options.load_model(name, **loading, slots=SLOTS, progress=not quiet), watch=watch)
         try:
             return instrument.read(settings, lab)
         finally:
@@ -53,7 +51,7 @@ def show(reading: Reading) -> None:
     out.print()
     for finding in reading.findings:
         out.print(Text(visible(finding)))
-    for table in reading.tables:
+    for table in (each for each in reading.tables if not each.detail):
         out.print()
         out.print(_grid(table))
     out.print()

@@ -13,6 +13,7 @@ import ast
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import time
 from dataclasses import dataclass
@@ -31,18 +32,19 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """The instruments that are here, by name."""
-    return sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.ispkg)
+    found = pkgutil.iter_modules(__path__)
+    return sorted(each.name for each in found if not each.ispkg and not each.name.startswith("_"))
 
 
 def question(name: str) -> str:
     """What an instrument answers, read from its file without running it, so that a list of all is quick."""
     found = importlib.util.find_spec(f"{__name__}.{name}")
-    assert found is not None and found.origin is not None
-    for statement in ast.parse(Path(found.origin).read_text(encoding="utf-8")).body:
+    assert found is not None
+    for statement in ast.parse(Path(str(found.origin)).read_text(encoding="utf-8")).body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="QUESTION")], value=ast.Constant(value=str(text))):
                 return text
-    raise LookupError(f"{found.origin}: expected a line QUESTION = \"…\"")
+    raise LookupError(f'{found.origin}: expected a line QUESTION = "…"')
 
 
 def instrument(name: str) -> "Instrument":
@@ -95,6 +97,11 @@ class Instrument:
         return cast(str, self.module.LAW)
 
     @property
+    def summary(self) -> str:
+        """What it shows, in a paragraph or two."""
+        return inspect.cleandoc(self.module.__doc__ or "")
+
+    @property
     def settings(self) -> "type[Settings]":
         """What it may be asked."""
         return cast("type[Settings]", self.module.Settings)
@@ -110,7 +117,7 @@ class Instrument:
             question=self.question,
             law=self.law,
             settings=settings.model_dump(),
-            model=model and {"name": model.name, "precision": model.precision},
+            model=None if model is None else {"name": model.name, "precision": model.precision},
             seconds=round(time.perf_counter() - since, 4),
         )
 
@@ -120,5 +127,6 @@ class Instrument:
             "name": self.name,
             "question": self.question,
             "law": self.law,
+            "summary": self.summary,
             "settings": self.settings.model_json_schema(),
         }

@@ -21,7 +21,10 @@ class Figure:
 
     def to_dict(self) -> dict[str, Any]:
         """Plotly's own JSON form, which plotly.js draws as it is."""
-        return {"data": _finite(self.traces), "layout": {**_finite(self.layout), "title": {"text": self.title}}}
+        return {
+            "data": _finite(self.traces),
+            "layout": {**_finite(self.layout), "title": {"text": self.title}},
+        }
 
 
 def axes(x: str, y: str, **more: Any) -> dict[str, Any]:

@@ -8,12 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from thermoscope.errors import InvalidRequest, ReadingCancelled
+from thermoscope.instruments.shape.reading import Check
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel, Reply
     from thermoscope.engine.replay import Quantity, Replay
+    from thermoscope.engine.trace import Trace
 
 Item = TypeVar("Item")
+TIE, LOOSE_TIE = {"fp32": 1e-4}, 0.05  # nats that two ways through a library's products may lie apart
 
 
 class Progress(NamedTuple):
@@ -35,7 +38,7 @@ class Lab:
         self,
         load: "Callable[[], LanguageModel]",
         *,
-        watch: Callable[[Progress], None] = lambda progress: None,
+        watch: Callable[[Progress], None] | None = None,
         background: bool = False,
     ) -> None:
         self._load = load
@@ -67,7 +70,8 @@ class Lab:
         """
         if self._cancelled.is_set():
             raise ReadingCancelled("reading: it was cancelled.")
-        self._watch(Progress(what, done, total))
+        if self._watch is not None:
+            self._watch(Progress(what, done, total))
 
     def track(self, what: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
         """The items, one after another, with progress."""
@@ -92,7 +96,11 @@ class Lab:
         return tuple(tokens)
 
     def replay(
-        self, tokens: Sequence[int], *, keep: "Collection[Quantity]" = (), layers: Collection[int] | None = None
+        self,
+        tokens: Sequence[int],
+        *,
+        keep: "Collection[Quantity]" = (),
+        layers: Collection[int] | None = None,
     ) -> "Replay":
         """One teacher-forced pass over the tokens, keeping the quantities asked for."""
         from thermoscope.engine.replay import joined
@@ -106,15 +114,34 @@ class Lab:
         for chunk in self._chunks(tokens, logits=True):
             yield from chunk.logits.numpy()
 
+    def last(self, tokens: Sequence[int]) -> Float[np.ndarray, "vocab"]:
+        """The logits after the last token, in float64."""
+        *_, row = self.logits(tokens)
+        return row.astype(np.float64)
+
+    def names(self, logits: Float[np.ndarray, "vocab"], count: int) -> dict[int, str]:
+        """The best tokens' ids and texts, best first."""
+        from thermoscope.laws import truncation
+
+        piece = self.model.tokenizer.piece
+        return {int(token): piece(int(token)) for token in truncation.top_k(logits, count)}
+
+    def replayed(self, traces: "Sequence[Trace]") -> Check:
+        """Whether a second look at finished answers sees what the engine recorded while it spoke."""
+        residuals = []
+        for trace in self.track("checking", traces):
+            residuals.append(self.replay((*trace.prompt, *trace.tokens)).logprob_residual(trace))
+        tolerance = TIE.get(self.model.precision, LOOSE_TIE)
+        how = "largest |log p of the replay − log p recorded at the step|, over all tokens of the answers"
+        return Check("replay = record", how, max(residuals), tolerance)
+
     def generate(self, prompt: Sequence[int], **sampling: Any) -> "Reply":
         """Answers from the engine itself, with their traces; `sampling` are the fields of `Sampling`."""
         from thermoscope.engine.language_model import Reply
 
         model, total = self.model, sampling.get("n", 1) * sampling["max_tokens"]
         deltas = model.stream(prompt, background=self._background, **sampling)
-        traces = [
-            delta.trace for delta in self.track("speaking", deltas, total) if delta.trace is not None
-        ]
+        traces = [delta.trace for delta in self.track("speaking", deltas, total) if delta.trace is not None]
         return Reply(sorted(traces, key=lambda trace: trace.choice))
 
     def _chunks(self, tokens: Sequence[int], **kept: Any) -> Iterator[Any]:
@@ -138,4 +165,3 @@ class Lab:
                 f"{param}: got {len(tokens)} tokens, expected fewer than {self.model.context}, the context.",
                 param=param,
             )
-

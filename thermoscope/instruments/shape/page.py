@@ -16,7 +16,8 @@ STYLE = """
 .thermoscope { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; color: #1c2733 }
 .thermoscope table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; font-size: 13px }
 .thermoscope caption { text-align: left; font-weight: 600; padding: 0.3rem 0 }
-.thermoscope th, .thermoscope td { padding: 0.15rem 0.7rem; text-align: right; border-bottom: 1px solid #dde3ea }
+.thermoscope th, .thermoscope td { padding: 0.15rem 0.7rem; text-align: right }
+.thermoscope tr { border-bottom: 1px solid #dde3ea }
 .thermoscope td.text { text-align: left; white-space: pre-wrap }
 .thermoscope .law { font-family: ui-monospace, monospace; background: #f4f6f8; padding: 0.4rem 0.7rem }
 .thermoscope .failed { color: #b91c1c; font-weight: 600 }
@@ -116,7 +117,9 @@ def _calls(figures: "tuple[Figure, ...]") -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f'<th title="{html.escape(_meaning(each))}">{html.escape(each.key)}</th>' for each in table.columns)
+    head = "".join(
+        f'<th title="{html.escape(_meaning(each))}">{html.escape(each.key)}</th>' for each in table.columns
+    )
     rows = "".join(
         f"<tr>{''.join(_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))}</tr>"
         for row in table.rows
@@ -141,7 +144,7 @@ def shown(cell: Cell, column: Column) -> str:
         case bool():
             return "yes" if cell else "no"
         case str():
-            return cell
+            return repr(cell) if column.form == "r" else cell
         case int():
             return str(cell)
     return format(cell, column.form)
@@ -151,7 +154,8 @@ def _checks(reading: Reading) -> str:
     rows = "".join(
         f'<tr{"" if check.passed else " class=failed"}><td class="text">{html.escape(check.name)}</td>'
         f"<td>{check.residual:.2g}</td><td>{check.tolerance:.2g}</td>"
-        f'<td>{"passed" if check.passed else "FAILED"}</td><td class="text">{html.escape(check.how)}</td></tr>'
+        f"<td>{'passed' if check.passed else 'FAILED'}</td>"
+        f'<td class="text">{html.escape(check.how)}</td></tr>'
         for check in reading.checks
     )
     head = "<tr><th>check</th><th>residual</th><th>allowed</th><th></th><th>how</th></tr>"

@@ -14,7 +14,7 @@ Cell = float | int | str | bool | None
 class Column:
     """One column: its key in JSON, what it means, and its unit ("" for text).
 
-    `form`: how the terminal writes a number, in Python's format language.
+    `form`: how the terminal writes a number, in Python's format language; "r" quotes a text.
     """
 
     key: str
@@ -25,12 +25,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain values under described columns. None stands for what is not defined there."""
+    """Rows of plain values under described columns. None stands for what is not defined there.
+
+    `detail`: too long for a terminal; JSON and the page have it.
+    """
 
     name: str
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
+    detail: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -83,13 +87,16 @@ class Reading:
     """One look through an instrument.
 
     - `findings`: what it shows, in sentences. `tables`, `figures`: the same in numbers and pictures.
-    - `checks`: at least one. `notes`: where the card's form and the exact one differ, and what was left out.
+    - `checks`: at least one, once it is whole. `notes`: where the card's form and the exact one differ, and
+      what was left out.
     - The rest says what was read, and is filled in by the instrument that took it.
+
+    Parts of a reading are readings, which `joined` puts together.
     """
 
-    findings: Sequence[str]
-    tables: Sequence[Table]
-    checks: Sequence[Check]
+    findings: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    checks: Sequence[Check] = ()
     figures: Sequence[Figure] = ()
     notes: Sequence[str] = ()
     card: str = ""
@@ -131,6 +138,17 @@ class Reading:
         return fragment(self)
 
 
+def joined(*parts: Reading) -> Reading:
+    """One reading of several, in their order."""
+    return Reading(
+        findings=[each for part in parts for each in part.findings],
+        tables=[each for part in parts for each in part.tables],
+        checks=[each for part in parts for each in part.checks],
+        figures=[each for part in parts for each in part.figures],
+        notes=[each for part in parts for each in part.notes],
+    )
+
+
 def plain(value: Any) -> Any:
     """A value as JSON can hold it.
 
@@ -148,6 +166,8 @@ def plain(value: Any) -> Any:
     number = float(value)
     if math.isnan(number):
         raise ValueError("a reading holds a NaN; expected None where a number is not defined")
-    return int(value) if hasattr(value, "dtype") and value.dtype.kind in "iu" else (
-        number if math.isfinite(number) else str(number)
+    return (
+        int(value)
+        if hasattr(value, "dtype") and value.dtype.kind in "iu"
+        else (number if math.isfinite(number) else str(number))
     )

@@ -62,8 +62,8 @@ def setting(default: Any = ..., *, meaning: str, unit: str, argument: bool = Fal
     - `argument`: stands on the command line without a name.
     - `bounds`: pydantic's `ge`, `le`, `min_length`, `max_length` …
     """
-    extra = {"unit": unit, "argument": True} if argument else {"unit": unit}
-    return Field(default, description=meaning, json_schema_extra=extra, **bounds)
+    about: dict[str, Any] = {"unit": unit, "argument": argument}
+    return Field(default, description=meaning, json_schema_extra=about, **bounds)
 
 
 def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[str, str | None]:

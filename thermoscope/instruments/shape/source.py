@@ -80,10 +80,13 @@ def _file(value: object) -> object:
         return value
     try:
         given = Content.model_validate(value)
-        text, encoded = given.text, given.base64
-        if (text is None) == (encoded is None):
-            raise ValueError
-        data = base64.b64decode(encoded, validate=True) if encoded is not None else text.encode()
+        match given.text, given.base64:
+            case str(text), None:
+                data = text.encode()
+            case None, str(encoded):
+                data = base64.b64decode(encoded, validate=True)
+            case _:
+                raise ValueError
     except ValueError:  # pydantic's, base64's and Unicode's are of this kind
         raise PydanticCustomError("file", EXPECTED) from None
     if len(data) > LIMIT:
