@@ -260,16 +260,9 @@ def _solved(settings: Settings, z: Logits) -> Reading:
 
 def _spoken(settings: Settings, lab: "Lab", prompt: tuple[int, ...], z: Logits) -> Reading:
     """Continuations: the same dice at every temperature."""
-    traces = [
-        lab.generate(
-            prompt,
-            temperature=temperature,
-            seed=settings.seed,
-            n=settings.samples,
-            max_tokens=settings.max_tokens,
-        ).traces
-        for temperature in settings.temperatures
-    ]
+    asked = {"seed": settings.seed, "n": settings.samples, "max_tokens": settings.max_tokens}
+    replies = lab.generate(prompt, [asked | {"temperature": each} for each in settings.temperatures])
+    traces = [reply.traces for reply in replies]
     rows = []
     for temperature, answers, colder in zip(settings.temperatures, traces, [None, *traces], strict=False):
         for trace in answers:
