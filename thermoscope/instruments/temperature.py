@@ -69,7 +69,7 @@ class Settings(shape.Settings):
     )  # fmt: skip
     chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
     temperatures: Many[shape.Temperature] = setting(
-        (0.2, 0.7, 1.0, 1.5), meaning="Temperatures side by side, 0 to inf.", unit="logit's nats",
+        (0.2, 0.7, 1.0, 1.5), meaning="Temperatures side by side, 0 to inf.", unit="nats",
         min_length=1, max_length=16,
     )  # fmt: skip
     top: int = setting(10, meaning="How many of the best tokens to show.", unit="tokens", ge=1, le=1000)
