@@ -41,6 +41,9 @@ TEMPERATURES = (
     Column("kl_from_1", "KL(p_T‖p_1), what sampling at T tells apart from T = 1", "nats"),
 )
 CURVES = (*(TEMPERATURES[at] for at in (0, 1, 3, 4)), TOP)
+PROBABILITY_AXIS = {
+    "title": {"text": "probability"}, "overlaying": "y", "side": "right", "tickvals": [0, 0.25, 0.5, 0.75, 1],
+}  # fmt: skip
 SOLVED = (
     Column("quantity", "What was wanted"),
     Column("wanted", "Its value"),
@@ -225,7 +228,7 @@ def _curves(z: Logits) -> Reading:
                 [line(CURVE, entropy, "entropy"), line(CURVE, top, "top probability", yaxis="y2")],
                 axes(
                     "T", "entropy, nats", xaxis=log,
-                    yaxis2={"title": {"text": "probability"}, "overlaying": "y", "side": "right"},
+                    yaxis2=PROBABILITY_AXIS,
                 ),
             ),
         ],
