@@ -118,7 +118,7 @@ def log_probabilities(
     if temperature == 0:
         exponents.fill(-np.inf)
         np.put_along_axis(exponents, z.argmax(axis=-1, keepdims=True), 0.0, axis=-1)
-    exponents -= log_sum(exponents)[..., None]
+    exponents -= weigh(exponents)[1][..., None]
     return exponents
 
 
@@ -181,11 +181,11 @@ def _thermodynamics(z: Float[np.ndarray, "*rows vocab"], temperature: float) -> 
     # With x = (z − max z) / T, everything is a sum of terms of one sign: nothing large cancels.
     best = z.max(axis=-1)
     x = exponents_of(z, temperature)
-    excess = log_sum(x)
     np.maximum(x, FROZEN, out=x)
-    weights = np.exp(x)
+    weights, excess = weigh(x)
     total = weights.sum(axis=-1)
-    mean = (weights * x).sum(axis=-1) / total
+    # A third array of this size would cost more in fresh pages than all the arithmetic does.
+    mean = np.einsum("...i,...i->...", weights, x) / total
     x -= mean[..., None]
     x *= x
     x *= weights
@@ -225,8 +225,15 @@ def exponents_of(z: Float[np.ndarray, "*rows vocab"], temperature: float) -> Flo
     return exponents
 
 
-def log_sum(exponents: Float[np.ndarray, "*rows vocab"]) -> Float[Any, "*rows"]:
-    """log Σ exp(x) where the greatest x is 0; log1p of the others, so that none is too small to count."""
-    others = np.exp(exponents)
-    np.put_along_axis(others, exponents.argmax(axis=-1, keepdims=True), 0.0, axis=-1)
-    return np.log1p(others.sum(axis=-1))
+def weigh(
+    exponents: Float[np.ndarray, "*rows vocab"],
+) -> tuple[Float[np.ndarray, "*rows vocab"], Float[Any, "*rows"]]:
+    """Weights exp(x) for exponents whose greatest is 0, and log Σ exp(x).
+
+    The logarithm is log1p of all weights but the greatest, so that none is too small to count beside 1.
+    """
+    weights, best = np.exp(exponents), exponents.argmax(axis=-1, keepdims=True)
+    np.put_along_axis(weights, best, 0.0, axis=-1)
+    log_sum = np.log1p(weights.sum(axis=-1))
+    np.put_along_axis(weights, best, 1.0, axis=-1)
+    return weights, log_sum

@@ -63,6 +63,6 @@ def temperature_for(
 
 def _reading(name: str, z: Float[np.ndarray, "vocab"], temperature: float) -> float:
     if name == "top_probability":
-        return math.exp(-boltzmann.log_sum(boltzmann.exponents_of(z, temperature)))
+        return math.exp(-boltzmann.weigh(boltzmann.exponents_of(z, temperature))[1])
     entropy = float(boltzmann.thermodynamics(z, temperature).entropy)
     return entropy if name == "entropy" else math.exp(entropy)

@@ -1,0 +1,174 @@
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from thermoscope.errors import InvalidRequest
+from thermoscope.laws import calibration
+from thermoscope.laws.calibration import expected_calibration_error, fit, nll, reliability
+
+repeatable = settings(derandomize=True, deadline=None)
+
+
+def labelled(seed, rows=300, vocab=50, temperature=1.0):
+    """Logits, and labels drawn from them at a temperature by numpy's own generator."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=4, size=(rows, vocab)).astype(np.float32)
+    return logits, (logits / temperature + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+def slope(logits, labels, temperature):
+    """d NLL / dβ by autograd, in torch."""
+    z = torch.tensor(logits, dtype=torch.float64)
+    beta = torch.tensor(1 / temperature, dtype=torch.float64, requires_grad=True)
+    torch.nn.functional.cross_entropy(beta * z, torch.tensor(labels)).backward()
+    return beta.grad.item()
+
+
+@pytest.mark.parametrize("right", [1, 501, 900, 999])
+@pytest.mark.parametrize("gap", [1e-3, 1.0, 30.0, 1e4])
+def test_two_classes_with_one_gap_have_their_known_temperature(gap, right):
+    # p(best) = 1 / (1 + exp(-gap / T)) is to be the share that is right, if that is more than half.
+    logits = np.tile([gap, 0.0], (1000, 1))
+    labels = (np.arange(1000) >= right).astype(int)
+    exact = gap / math.log(right / (1000 - right)) if right > 500 else math.inf
+    assert fit(logits, labels) == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5, 1.0, 3.0, 50.0])
+def test_the_slope_is_zero_there_and_the_drawn_temperature_near(temperature):
+    logits, labels = labelled(1, temperature=temperature)
+    found = fit(logits, labels)
+    assert abs(slope(logits, labels, found)) <= 1e-12 * np.abs(logits).max()
+    # The information of 300 rows on beta is their summed variance of z: 4 sigma.
+    beta = torch.tensor(1 / temperature, dtype=torch.float64)
+    z = torch.tensor(logits, dtype=torch.float64)
+    p = torch.softmax(beta * z, 1)
+    information = float(((p * z * z).sum(1) - (p * z).sum(1) ** 2).sum())
+    assert abs(1 / found - 1 / temperature) <= 4 / math.sqrt(information)
+
+
+@repeatable
+@given(
+    st.lists(
+        st.lists(st.integers(-40, 40).map(lambda n: n / 4), min_size=4, max_size=4), min_size=1, max_size=9
+    ),
+    st.integers(-12, 12),
+    st.data(),
+)
+def test_no_other_temperature_has_less_loss(rows, power, data):
+    logits = np.array(rows) * 2.0**power
+    labels = np.array([data.draw(st.integers(0, 3)) for _ in rows])
+    found = fit(logits, labels)
+    best = nll(logits, labels, max(found, 1e-300))  # at 0 the limit is meant, which leaves ties even
+    for temperature in (*(2.0**power * 2.0 ** np.arange(-8, 8.5, 0.5)), math.inf):
+        assert best <= nll(logits, labels, temperature) * (1 + 1e-14) + 1e-14
+    assume(0 < found < math.inf and np.ptp(logits, axis=1).any())
+    assert fit(2**5 * logits, labels) == pytest.approx(2**5 * found, rel=1e-11)
+
+
+def test_the_ends_and_the_middle_of_nowhere():
+    logits, _ = labelled(2)
+    assert fit(logits, logits.argmax(axis=1)) == 0
+    assert fit(100 * logits, logits.argmax(axis=1)) == 0
+    assert fit(logits, logits.argmin(axis=1)) == math.inf
+    assert fit(1e4 * logits, logits.argmin(axis=1)) == math.inf
+    assert fit(np.zeros((3, 5)), np.array([0, 1, 2])) == 1
+
+
+def test_tokens_that_were_cut_off_do_not_count():
+    logits, labels = labelled(3, temperature=2.0)
+    wide = np.full((300, 60), -np.inf, dtype=np.float32)
+    wide[:, 5:55] = logits
+    assert fit(wide, labels + 5) == pytest.approx(fit(logits, labels), rel=1e-12)
+    assert fit(wide, wide.argmin(axis=1) * 0 + 5 + logits.argmin(axis=1)) == math.inf
+
+
+def test_blocks_change_nothing_and_need_little_memory(monkeypatch):
+    logits, labels = labelled(4, rows=64, vocab=49_152, temperature=1.5)
+    tracemalloc.start()
+    found, table = fit(logits, labels), reliability(logits, labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * 8 * 49_152
+    monkeypatch.setattr(calibration, "BLOCK", 10**9)
+    assert fit(logits, labels) == pytest.approx(found, rel=1e-12)
+    assert [each.count for each in reliability(logits, labels)] == [each.count for each in table]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 4.0, math.inf])
+def test_nll_is_the_mean_cross_entropy(temperature):
+    logits, labels = labelled(5)
+    if temperature == 0:
+        assert nll(logits, logits.argmax(axis=1), temperature) == 0
+        assert nll(logits, labels, temperature) == math.inf
+    else:
+        z = torch.tensor(logits, dtype=torch.float64) / temperature
+        exact = torch.nn.functional.cross_entropy(z, torch.tensor(labels)).item()
+        assert nll(logits, labels, temperature) == pytest.approx(exact, rel=1e-13)
+
+
+@pytest.mark.parametrize("bins", [1, 4, 15])
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
+def test_the_reliability_table_is_a_loop_over_the_rows(bins, temperature):
+    logits, labels = labelled(6, temperature=1.5)
+    inside = {m: [] for m in range(bins)}
+    for row, label in zip(logits.astype(float), labels, strict=True):
+        weights = [math.exp((z - max(row)) / temperature) if temperature else z == max(row) for z in row]
+        confidence = 1 / math.fsum(weights)
+        (m,) = (m for m in range(bins) if m / bins < confidence <= (m + 1) / bins)
+        inside[m].append((confidence, row.tolist().index(max(row)) == label))
+    table = reliability(logits, labels, temperature, bins=bins)
+    error = 0.0
+    for m, each in zip([m for m in inside if inside[m]], table, strict=True):
+        confidence, accuracy = (sum(values) / len(values) for values in zip(*inside[m], strict=True))
+        assert (each.low, each.high, each.count) == (m / bins, (m + 1) / bins, len(inside[m]))
+        assert each.confidence == pytest.approx(confidence, rel=1e-12)
+        assert each.accuracy == pytest.approx(accuracy, rel=1e-12)
+        error += len(inside[m]) / len(labels) * abs(accuracy - confidence)
+    assert expected_calibration_error(table) == pytest.approx(error, rel=1e-12)
+
+
+def test_a_confidence_on_the_border_belongs_to_the_lower_bin():
+    (only,) = reliability(np.zeros((3, 2)), np.array([0, 0, 1]), bins=2)
+    assert (only.low, only.high, only.count, only.confidence) == (0, 0.5, 3, 0.5)
+    assert only.accuracy == pytest.approx(2 / 3)
+    assert expected_calibration_error([only]) == pytest.approx(1 / 6)
+
+
+def test_the_fitted_temperature_mends_the_calibration():
+    logits, labels = labelled(7, rows=3000, temperature=2.5)
+    before, after = (
+        expected_calibration_error(reliability(logits, labels, t)) for t in (1.0, fit(logits, labels))
+    )
+    assert before > 0.3
+    assert after < 0.03
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (np.zeros(3), [0], r"logits: got shape \(3,\), expected rows of logits, one for each label\."),
+        (np.zeros((0, 3)), [], r"logits: got shape \(0, 3\), expected rows"),
+        (np.zeros((2, 3)), [0, 3], r"labels: got 3, expected token ids, 0 to 2\."),
+        (np.array([[0.0, 1.0], [math.nan, 1.0]]), [0, 0], "logits: got NaN, expected"),
+    ],
+)
+def test_what_is_not_labelled_logits_is_refused(logits, labels, message):
+    for law in (fit, nll, reliability):
+        with pytest.raises(InvalidRequest, match=message):
+            law(logits, np.array(labels, dtype=int))
+
+
+def test_a_label_that_was_cut_off_has_no_best_temperature():
+    with pytest.raises(InvalidRequest, match="labels: got one whose logit is -inf, expected"):
+        fit(np.array([[0.0, -math.inf]]), np.array([1]))
+
+
+def test_no_bins_are_refused():
+    with pytest.raises(InvalidRequest, match="bins: got 0, expected a whole number, 1 or more"):
+        reliability(np.zeros((1, 2)), np.array([0]), bins=0)
