@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.language_model import load as load
     from thermoscope.engine.trace import Trace as Trace
     from thermoscope.errors import ThermoscopeError as ThermoscopeError
+    from thermoscope.instruments import read as read
 
 __version__ = "0.1.0"
 
@@ -19,8 +20,9 @@ _PUBLIC = {
     "ThermoscopeError": "thermoscope.errors",
     "Trace": "thermoscope.engine.trace",
     "load": "thermoscope.engine.language_model",
+    "read": "thermoscope.instruments",
 }
-__all__ = ["LanguageModel", "Reply", "ThermoscopeError", "Trace", "__version__", "load"]
+__all__ = ["LanguageModel", "Reply", "ThermoscopeError", "Trace", "__version__", "load", "read"]
 
 
 def __getattr__(name: str) -> Any:

@@ -69,7 +69,7 @@ class Settings(shape.Settings):
     )  # fmt: skip
     chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
     temperatures: Many[shape.Temperature] = setting(
-        (0.2, 0.7, 1.0, 1.5), meaning="Temperatures side by side, 0 to inf.", unit="logit's nats",
+        (0.2, 0.7, 1.0, 1.5), meaning="Temperatures side by side, 0 to inf.", unit="nats",
         min_length=1, max_length=16,
     )  # fmt: skip
     top: int = setting(10, meaning="How many of the best tokens to show.", unit="tokens", ge=1, le=1000)
@@ -260,16 +260,9 @@ def _solved(settings: Settings, z: Logits) -> Reading:
 
 def _spoken(settings: Settings, lab: "Lab", prompt: tuple[int, ...], z: Logits) -> Reading:
     """Continuations: the same dice at every temperature."""
-    traces = [
-        lab.generate(
-            prompt,
-            temperature=temperature,
-            seed=settings.seed,
-            n=settings.samples,
-            max_tokens=settings.max_tokens,
-        ).traces
-        for temperature in settings.temperatures
-    ]
+    asked = {"seed": settings.seed, "n": settings.samples, "max_tokens": settings.max_tokens}
+    replies = lab.generate(prompt, [asked | {"temperature": each} for each in settings.temperatures])
+    traces = [reply.traces for reply in replies]
     rows = []
     for temperature, answers, colder in zip(settings.temperatures, traces, [None, *traces], strict=False):
         for trace in answers:

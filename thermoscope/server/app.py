@@ -14,9 +14,10 @@ from starlette.types import Scope
 
 from thermoscope import __version__
 from thermoscope.errors import ModelNotFound
-from thermoscope.server import errors
+from thermoscope.server import errors, instruments
 from thermoscope.server.answers import Answers
 from thermoscope.server.chat import Wording, engine_request
+from thermoscope.server.jobs import Jobs
 from thermoscope.server.middleware import Exchange
 from thermoscope.server.schemas import ChatRequest, ErrorBody
 from thermoscope.server.stream import Stream
@@ -78,6 +79,8 @@ def create_app(model: "LanguageModel", aliases: Sequence[str] = ()) -> FastAPI:
     async def model_card(name: str) -> dict[str, Any]:
         """One name of the loaded model."""
         return card(known(name))
+
+    instruments.install(app, Jobs(model))
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

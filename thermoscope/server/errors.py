@@ -5,8 +5,7 @@ on the second.
 """
 
 import logging
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,7 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from thermoscope.errors import EngineStopped, InvalidRequest, ModelNotFound, ThermoscopeError
+from thermoscope.errors import (
+    EngineStopped,
+    InstrumentNotFound,
+    InvalidRequest,
+    ModelNotFound,
+    ReadingCancelled,
+    ThermoscopeError,
+    TooBusy,
+)
+from thermoscope.instruments.shape.settings import explain
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +42,18 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return 400, _body(str(error), error.param, error.code)
         case ModelNotFound():
             return 404, _body(str(error), "model", "model_not_found")
+        case InstrumentNotFound():
+            return 404, _body(str(error), code="not_found")
+        case TooBusy():
+            return 429, _body(str(error), code="too_busy", kind="rate_limit_error")
         case HTTPException():
             return error.status_code, _body(str(error.detail))
         case EngineStopped():
             return 503, _body(str(error), code="engine_stopped", kind="server_error")
         case ClientGoneError():
             return CLIENT_CLOSED_REQUEST, _body("The client closed the connection.")
+        case ReadingCancelled():
+            return CLIENT_CLOSED_REQUEST, _body(str(error), code="cancelled")
         case ThermoscopeError():
             return 500, _body(str(error), kind="server_error")
         case _:
@@ -51,7 +65,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
 def respond(error: Exception) -> JSONResponse:
     """An error as a response."""
     status, body = describe(error)
-    return JSONResponse(body, status, getattr(error, "headers", None))
+    headers = {"retry-after": "5"} if status == 429 else getattr(error, "headers", None)
+    return JSONResponse(body, status, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -88,36 +103,12 @@ def _explain(problem: Mapping[str, Any]) -> tuple[str, str | None]:
             f"body: got broken JSON ({problem['ctx']['error']} at {problem['loc'][-1]}), expected an object.",
             None,
         )
-    param = _param(problem["loc"][1:])
-    if not param and problem["type"] == "string_unicode":
+    location = problem["loc"][1:]
+    if not location and problem["type"] == "string_unicode":
         return "body: got a field's name with half a surrogate pair, expected names in Unicode.", None
-    if not param:
+    if not location:
         return "body: expected a JSON object, with the header Content-Type: application/json.", None
-    got = _shorten(reprlib.repr(problem["input"]))
-    match problem["type"]:
-        case "missing":
-            return f"{param}: missing, and it is required.", param
-        case "extra_forbidden":
-            return f"{param}: no field of that name is known here; check its spelling or leave it out.", param
-        case "none_required":
-            return f"{param}: got {got}, but this server cannot do that yet; leave it out.", param
-    expected = str(problem["msg"]).removeprefix("Input should be ")
-    return f"{param}: got {got}, expected {expected[:1].lower()}{expected[1:]}.", param
-
-
-def _param(location: Sequence[str | int]) -> str:
-    """("messages", 0, "role") -> "messages[0].role"."""
-    name = ""
-    for part in location:
-        if isinstance(part, int):
-            name += f"[{part}]"
-        elif part != "[key]":  # pydantic's mark for a dictionary's key rather than its value
-            name += f".{part}" if name else part
-    return _shorten(name)
-
-
-def _shorten(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"
+    return explain(problem, location)
 
 
 def _printable(text: str) -> str:

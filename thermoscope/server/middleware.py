@@ -41,9 +41,7 @@ class Exchange:
             message = await receive()
             size += len(message.get("body", b""))
             if size > BODY_LIMIT:
-                raise HTTPException(
-                    413, f"body: got more than {BODY_LIMIT} bytes; send a shorter conversation."
-                )
+                raise HTTPException(413, f"body: got more than {BODY_LIMIT} bytes; send less.")
             return message
 
         try:

@@ -1,7 +1,9 @@
 """Where a reading is taken: the model, and the handle for progress and cancelling."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack, closing
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,6 +15,7 @@ from thermoscope.instruments.shape.reading import Check
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel, Reply
     from thermoscope.engine.replay import Quantity, Replay
+    from thermoscope.engine.sequence import Delta
     from thermoscope.engine.trace import Trace
 
 Item = TypeVar("Item")
@@ -135,14 +138,32 @@ class Lab:
         how = "largest |log p of the replay − log p recorded at the step|, over all tokens of the answers"
         return Check("replay = record", how, max(residuals), tolerance)
 
-    def generate(self, prompt: Sequence[int], **sampling: Any) -> "Reply":
-        """Answers from the engine itself, with their traces; `sampling` are the fields of `Sampling`."""
+    def generate(self, prompt: Sequence[int], samplings: Sequence[Mapping[str, Any]]) -> "list[Reply]":
+        """A reply of the engine itself for each of the settings, which are the fields of `Sampling`.
+
+        All are under way at once; an answer does not depend on its company.
+        """
         from thermoscope.engine.language_model import Reply
 
-        model, total = self.model, sampling.get("n", 1) * sampling["max_tokens"]
-        deltas = model.stream(prompt, background=self._background, **sampling)
-        traces = [delta.trace for delta in self.track("speaking", deltas, total) if delta.trace is not None]
-        return Reply(sorted(traces, key=lambda trace: trace.choice))
+        total = sum(sampling.get("n", 1) * sampling["max_tokens"] for sampling in samplings)
+        traces: list[list[Trace]] = [[] for _ in samplings]
+        for index, delta in self.track("speaking", self._deltas(prompt, samplings), total):
+            if delta.trace is not None:
+                traces[index].append(delta.trace)
+        return [Reply(sorted(each, key=lambda trace: trace.choice)) for each in traces]
+
+    def _deltas(
+        self, prompt: Sequence[int], samplings: Sequence[Mapping[str, Any]]
+    ) -> "Iterator[tuple[int, Delta]]":
+        with ExitStack() as stack:
+            streams = [
+                stack.enter_context(closing(self.model.stream(prompt, background=self._background, **each)))
+                for each in samplings
+            ]
+            started = [next(stream) for stream in streams]  # the first delta submits
+            for index, (first, stream) in enumerate(zip(started, streams, strict=True)):
+                for delta in chain([first], stream):
+                    yield index, delta
 
     def _chunks(self, tokens: Sequence[int], **kept: Any) -> Iterator[Any]:
         """Each chunk is one call on the engine's thread, so that others' tokens come between."""

@@ -68,7 +68,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether the two agree."""
-        return self.residual <= self.tolerance
+        return bool(self.residual <= self.tolerance)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -5,6 +5,7 @@ described once. A range is checked here and nowhere else.
 """
 
 import math
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -15,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from thermoscope.errors import InvalidRequest
 
 Value = TypeVar("Value")
+_BEFORE_EXPECTED = re.compile(r"^(Input|String|Tuple|List|Dictionary|Value) should (be|have) ")  # pydantic's
 
 
 def _infinity(value: object) -> object:
@@ -31,8 +33,9 @@ def _encodable(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 Many = Annotated[tuple[Value, ...], Field(strict=False)]  # a list will do, which is what JSON has
+_Finite = Annotated[float, Field(ge=0)]
 Temperature = Annotated[
-    float, BeforeValidator(_infinity, json_schema_input_type=float | Literal["inf"]), Field(ge=0)
+    float, Field(ge=0), BeforeValidator(_infinity, json_schema_input_type=_Finite | Literal["inf"])
 ]
 
 
@@ -82,7 +85,9 @@ def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[
             return f"{param}: no field of that name is known here; check its spelling or leave it out.", param
         case "none_required":
             return f"{param}: got {got}, but this server cannot do that yet; leave it out.", param
-    expected = str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+        case "tuple_type":
+            return f"{param}: got {got}, expected a list.", param
+    expected = _BEFORE_EXPECTED.sub("", str(problem["msg"]))
     return f"{param}: got {got}, expected {expected[:1].lower()}{expected[1:]}.", param
 
 

@@ -76,7 +76,7 @@ def _file(value: object) -> object:
         return File.read(value)
     if isinstance(value, str):
         value = {"text": value}
-    if not isinstance(value, dict):
+    if isinstance(value, File):
         return value
     try:
         given = Content.model_validate(value)

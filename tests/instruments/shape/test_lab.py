@@ -1,0 +1,77 @@
+import threading
+
+import numpy as np
+import pytest
+
+from thermoscope.engine.replay import replay
+from thermoscope.errors import InvalidRequest, ReadingCancelled
+from thermoscope.instruments.shape.lab import Lab, Progress
+
+PROMPT = "The capital of France is"
+
+
+def test_the_model_is_loaded_when_it_is_asked_for():
+    loads = []
+    lab = Lab(lambda: loads.append("loaded") or "model")
+    assert lab.loaded is None
+    assert (lab.model, lab.model) == ("model", "model")
+    assert loads == ["loaded"]
+    assert lab.loaded == "model"
+
+
+def test_progress_is_told_and_cancelling_ends_it():
+    seen = []
+    lab = Lab(lambda: None, watch=seen.append)
+    items = lab.track("counting", ["a", "b"])
+    assert list(items) == ["a", "b"]
+    assert seen == [Progress("counting", 0, 2), Progress("counting", 1, 2), Progress("counting", 2, 2)]
+    lab.cancel()
+    with pytest.raises(ReadingCancelled):
+        list(lab.track("counting", ["a"]))
+
+
+def test_logits_are_the_replay_s(lm, lab):
+    tokens = lab.tokens(PROMPT * 60)  # several chunks
+    assert len(tokens) > 256
+    whole = lm.runner.call(lambda: replay(lm.model, tokens, logits=True))
+    rows = np.stack(list(lab.logits(tokens)))
+    assert np.array_equal(rows, whole.logits.numpy())
+    assert np.array_equal(lab.last(tokens), rows[-1].astype(np.float64))
+    assert lab.replay(tokens).logprobs.equal(whole.logprobs)
+
+
+def test_names_are_the_best_tokens_texts(lab):
+    names = lab.names(lab.last(lab.tokens(PROMPT)), 3)
+    assert next(iter(names.values())) == " Paris"
+    assert len(names) == 3
+
+
+def test_a_prompt_may_be_what_a_user_says(lm, lab):
+    assert lab.tokens("Hi", chat=True) == tuple(lm.tokenizer.chat([{"role": "user", "content": "Hi"}]))
+    assert lab.tokens("Hi") == tuple(lm.tokenizer.prompt("Hi"))
+
+
+def test_a_prompt_that_fills_the_context_is_refused(lm, lab):
+    with pytest.raises(InvalidRequest, match=f"expected fewer than {lm.context}, the context") as caught:
+        lab.tokens("word " * lm.context)
+    assert caught.value.param == "prompt"
+
+
+def test_several_settings_are_under_way_at_once_and_change_nothing(lm, lab):
+    prompt = lab.tokens(PROMPT)
+    asked = [{"temperature": each, "seed": 3, "n": 2, "max_tokens": 6} for each in (0.5, 1.0, 2.0)]
+    together = lab.generate(prompt, asked)
+    for sampling, reply in zip(asked, together, strict=True):
+        alone = lm.generate(prompt, **sampling)
+        assert [trace.tokens for trace in reply.traces] == [trace.tokens for trace in alone.traces]
+    check = lab.replayed([trace for reply in together for trace in reply.traces])
+    assert check.passed
+
+
+def test_cancelling_frees_the_slots(lm):
+    lab = Lab(lambda: lm, watch=lambda progress: progress.done and lab.cancel())
+    with pytest.raises(ReadingCancelled):
+        lab.generate(lab.tokens(PROMPT), [{"max_tokens": 500, "n": 4, "ignore_eos": True}])
+    threading.Event().wait(0.3)  # the engine notices at its next step
+    assert lm.runner.running == 0
+    assert lm.runner.waiting == 0

@@ -1,0 +1,145 @@
+"""Readings under way: one at a time, behind everybody's answers; a few wait, and the last ones are kept."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+from thermoscope.errors import InstrumentNotFound, ReadingCancelled, TooBusy
+from thermoscope.instruments import Instrument
+from thermoscope.instruments.shape.lab import Lab, Progress
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.instruments.shape.reading import Reading
+    from thermoscope.instruments.shape.settings import Settings
+
+WAITING = 16  # readings that wait at most
+KEPT = 64  # readings that can be fetched after they ended
+
+Status = Literal["queued", "running", "completed", "failed", "cancelled"]
+
+
+class Job:
+    """One reading: where it stands, and in the end what it says (`outcome`)."""
+
+    def __init__(
+        self, instrument: Instrument, settings: "Settings", load: "Callable[[], LanguageModel]"
+    ) -> None:
+        self.id = f"job_{uuid.uuid4().hex}"
+        self.instrument = instrument
+        self.settings = settings
+        self.created = int(time.time())
+        self.progress: Progress | None = None
+        self.outcome: Future[Reading] = Future()
+        self._lab = Lab(load, watch=self._watch, background=True)
+        self._listeners: set[Callable[[], object]] = set()
+        self.outcome.add_done_callback(lambda _: self._tell())
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        if not self.outcome.done():
+            return "running" if self.outcome.running() else "queued"
+        if self.error is None:
+            return "completed"
+        return "cancelled" if isinstance(self.error, ReadingCancelled) else "failed"
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why a reading that has ended gave nothing."""
+        if self.outcome.cancelled():
+            return ReadingCancelled("reading: it was cancelled.")
+        return self.outcome.exception()
+
+    def cancel(self) -> None:
+        """End it, at once if it has not begun, else at its next piece."""
+        self._lab.cancel()
+        self.outcome.cancel()
+
+    def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
+        """Have a function called, on any thread, whenever something changes; gives what stops that."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def run(self) -> None:
+        """Take the reading, unless it was called off."""
+        if not self.outcome.set_running_or_notify_cancel():
+            return
+        self._tell()
+        try:
+            reading = self.instrument.read(self.settings, self._lab)
+        except Exception as error:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(reading)
+
+    def _watch(self, progress: Progress) -> None:
+        self.progress = progress
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
+
+
+class Jobs:
+    """The readings of one server."""
+
+    def __init__(self, model: "LanguageModel") -> None:
+        self._model = model
+        self._worker = ThreadPoolExecutor(1, "reading")
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, instrument: Instrument, settings: "Settings") -> Job:
+        """Queue a reading.
+
+        **Errors:** `TooBusy` where too many wait.
+        """
+        job = Job(instrument, settings, lambda: self._model)
+        with self._lock:
+            waiting = sum(each.status == "queued" for each in self._jobs.values())
+            if waiting >= WAITING:
+                raise TooBusy(f"instruments: {waiting} readings wait already; ask again later.")
+            self._jobs[job.id] = job
+            ended = [each.id for each in self._jobs.values() if each.outcome.done()]
+            for old in ended[: max(0, len(ended) - KEPT)]:
+                del self._jobs[old]
+        self._worker.submit(job.run)
+        return job
+
+    def get(self, job: str) -> Job:
+        """The job with that id.
+
+        **Errors:** `InstrumentNotFound`.
+        """
+        with self._lock:
+            if job not in self._jobs:
+                raise InstrumentNotFound(
+                    f"job: got {job!r}, expected one that is under way or among the last {KEPT} that ended."
+                )
+            return self._jobs[job]
+
+    def delete(self, job: str) -> Job:
+        """Cancel it, and forget it."""
+        found = self.get(job)
+        found.cancel()
+        with self._lock:
+            self._jobs.pop(job, None)
+        return found
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """A job without its reading, as JSON."""
+    progress = job.progress
+    return {
+        "id": job.id,
+        "object": "instrument.job",
+        "instrument": job.instrument.name,
+        "created": job.created,
+        "status": job.status,
+        "progress": None if progress is None else progress._asdict(),
+    }
