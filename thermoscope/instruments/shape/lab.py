@@ -111,9 +111,12 @@ class Lab:
         self._check_room(tokens, "text")
         return joined(tokens, list(self._chunks(tokens, keep=keep, layers=layers)))
 
-    def logits(self, tokens: Sequence[int]) -> Iterator[Float[np.ndarray, "vocab"]]:
-        """The logits after each token, one row after another; only a chunk of them is in memory."""
-        self._check_room(tokens, "text")
+    def logits(self, tokens: Sequence[int], param: str = "text") -> Iterator[Float[np.ndarray, "vocab"]]:
+        """The logits after each token, one row after another; only a chunk of them is in memory.
+
+        `param`: the setting that the tokens are from, for the error where they fill the context.
+        """
+        self._check_room(tokens, param)
         for chunk in self._chunks(tokens, logits=True):
             yield from chunk.logits.numpy()
 
