@@ -111,7 +111,7 @@ def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half]:
         wanted = tokens[first:]
         if not wanted:
             continue
-        logits = list(lab.logits(tokens[:-1]))[first - 1 :]
+        logits = list(lab.logits(tokens[:-1], first=first - 1, param="calibrate"))
         rows[number % 2].append(np.stack(logits))
         labels[number % 2].extend(wanted)
         left -= len(wanted)

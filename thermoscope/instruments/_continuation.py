@@ -14,7 +14,6 @@ in other tokens is not counted.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,12 +70,12 @@ def continuations(
     one that changes the prompt's first token, which nothing predicts.
     """
     given, tails = seam(lab, prompt, texts, param, chat=chat)
-    *_, first = lab.logits(given, param)
+    first = lab.last(given, param=param)
     found = []
     for text, tokens in lab.track("continuing", list(zip(texts, tails, strict=True))):
         rows = [first]
         if len(tokens) > 1:
-            rows += islice(lab.logits((*given, *tokens[:-1]), param), len(given), None)
+            rows += lab.logits((*given, *tokens[:-1]), first=len(given), param=param)
         found.append(_continuation(text, given, tokens, rows, temperatures))
     return found
 

@@ -68,10 +68,43 @@ def test_several_settings_are_under_way_at_once_and_change_nothing(lm, lab):
     assert check.passed
 
 
+def test_only_the_logits_asked_for_are_computed(lm, lab, monkeypatch):
+    tokens = lab.tokens(PROMPT * 60)
+    whole = np.stack(list(lab.logits(tokens)))
+    rows, logits = [], type(lm.model.decoder).logits
+    monkeypatch.setattr(
+        type(lm.model.decoder),
+        "logits",
+        lambda self, hidden: rows.append(len(hidden)) or logits(self, hidden),
+    )
+    assert np.array_equal(np.stack(list(lab.logits(tokens, first=130))), whole[130:])
+    assert sum(rows) == len(tokens) - 130
+    rows.clear()
+    assert np.array_equal(lab.last(tokens), whole[-1].astype(np.float64))
+    assert rows == [1]
+
+
 def test_cancelling_frees_the_slots(lm):
     lab = Lab(lambda: lm, watch=lambda progress: progress.done and lab.cancel())
-    with pytest.raises(ReadingCancelled):
+    with pytest.raises(ReadingCancelled) as kept:  # and with it every frame that it came through
         lab.generate(lab.tokens(PROMPT), [{"max_tokens": 500, "n": 4, "ignore_eos": True}])
     threading.Event().wait(0.3)  # the engine notices at its next step
     assert lm.runner.running == 0
     assert lm.runner.waiting == 0
+    del kept
+
+
+def test_a_reading_that_waits_for_a_slot_can_be_called_off(lm):
+    """All slots are taken by others, who go first: no token of the reading's comes."""
+    from contextlib import closing
+
+    busy = [lm.stream(PROMPT, max_tokens=400, ignore_eos=True) for _ in range(lm.runner.slots)]
+    lab = Lab(lambda: lm, background=True)
+    with closing(busy[0]), closing(busy[1]):
+        for stream in busy:
+            next(stream)
+        threading.Timer(0.2, lab.cancel).start()
+        with pytest.raises(ReadingCancelled):
+            lab.generate(lm.tokenizer.prompt(PROMPT), [{"max_tokens": 4}])
+        for stream in busy:
+            stream.close()
