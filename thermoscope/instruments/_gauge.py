@@ -60,13 +60,13 @@ def measure(z: Row, temperature: float, gauge: float) -> Reading:
     gaps: dict[bool, list[float]] = {True: [], False: []}
     # z + c is rounded, and so is every exponent (z + c) / T: what is exact is so relative to the greatest.
     reach = max(1.0, float(abs(z).max()) + abs(gauge))
-    scale = reach / temperature if 0 < temperature < 1 else reach
+    exponent = reach / temperature if 0 < temperature < 1 else reach
     for one, other in zip(before, after, strict=True):
         finite = math.isfinite(one.value) and math.isfinite(other.value)
         moved, theory = (other.value - one.value, one.shift) if finite else (None, None)
         rows.append((one.name, one.unit, one.value, other.value, moved, theory, one.gauge_free))
         if moved is not None:
-            gaps[one.gauge_free].append(abs(moved - one.shift) / scale)
+            gaps[one.gauge_free].append(abs(moved - one.shift) / max(exponent, abs(one.value)))
     return Reading(
         findings=[
             f"What can be measured: E_0 − F = {value['E_0 − F']:.4g}, U − F = T S = {value['U − F']:.4g}, "
@@ -85,13 +85,14 @@ def measure(z: Row, temperature: float, gauge: float) -> Reading:
         checks=[
             Check(
                 "gauge-free: no constant moves them",
-                f"E_0 − F, U − F, S, Var E and C with {gauge:+g} on every logit, relative to max|z + c| / T",
+                f"E_0 − F, U − F, S, Var E and C with {gauge:+g} on every logit, relative to max|z + c|, the "
+                f"same over T, and the value, whichever is greatest",
                 max(gaps[True]),
                 EXACT,
             ),
             Check(
                 "gauge-dependent: moved as theory says",
-                f"E_0, U and F by {-gauge:g}, log Z by c/T, relative to max|z + c| / T",
+                f"E_0, U and F by {-gauge:g}, log Z by c/T; relative likewise",
                 max(gaps[False]),
                 EXACT,
             ),

@@ -163,11 +163,14 @@ def _steps(lab: "Lab", found: Sequence[Continuation]) -> Table:
 
 
 def _checks(found: Sequence[Continuation], sets: Sequence[_Tempered]) -> list[Check]:
+    logprobs = np.array([continuation.logprob for continuation in found])
     paths, ones = [], []
     for each in sets:
         if 0 < each.temperature < math.inf:
-            direct = [continuation.logprob / each.temperature for continuation in found] - each.log_z
-            paths.append(float(np.abs((each.logprob - direct) / np.maximum(1, np.abs(direct))).max()))
+            finite = np.isfinite(each.logprob) & np.isfinite(each.log_z)  # not so at a tiny T
+            direct = logprobs[finite] / each.temperature - each.log_z[finite]
+            gaps = np.abs(each.logprob[finite] - direct) / np.maximum(1, np.abs(direct))
+            paths.append(float(gaps.max(initial=0.0)))
         if each.temperature == 1:
             ones.append(each.apart)
     return [
