@@ -106,8 +106,8 @@ def test_the_best_in_hand_are_enough_for_a_nucleus():
         row = logits(1, 4000, seed)[0].double().numpy()
         (summary,) = distribution.summarise(torch.from_numpy(row).float()[None], [0.8], best=32)
         for p in (0.0, 0.3, 0.6):
-            whole = truncation.nucleus(row, p, 0.8)
-            head = truncation.nucleus(row[summary.best], p, 0.8, mass=summary.mass)
+            whole = truncation.nucleus(row, p, 0.8).ids
+            head = truncation.nucleus(row[summary.best], p, 0.8, mass=summary.mass).ids
             assert len(head) == min(len(whole), 32)
             if len(head) < 32:
                 assert (summary.best[head] == whole).all()

@@ -118,11 +118,13 @@ class Sampler:
         kept: Int[np.ndarray, "kept"] = np.arange(len(logits))
         weight: float | None = mass
         if top_k:
-            kept, weight = truncation.top_k(logits, top_k), None
+            kept, weight = truncation.top_k(logits, top_k).ids, None
         if sampling.top_p < 1:
-            kept = kept[truncation.nucleus(logits[kept], sampling.top_p, sampling.temperature, mass=weight)]
+            kept = kept[
+                truncation.nucleus(logits[kept], sampling.top_p, sampling.temperature, mass=weight).ids
+            ]
         if sampling.min_p > 0:
-            kept = kept[truncation.min_p(logits[kept], sampling.min_p, sampling.temperature)]
+            kept = kept[truncation.min_p(logits[kept], sampling.min_p, sampling.temperature).ids]
         return kept
 
     def _record(
@@ -161,5 +163,5 @@ class Sampler:
 def _summary(logits: Float[np.ndarray, "vocab"], temperature: float) -> Summary:
     """Of logits that penalties or a bias changed; what a record says of the model comes from the raw ones."""
     mass = float(boltzmann.weights(logits, temperature or 1.0).sum())
-    best = truncation.top_k(logits, ALTERNATIVES)
+    best = truncation.top_k(logits, ALTERNATIVES).ids
     return Summary(math.nan, math.nan, float(logits[best[0]]), mass, best)

@@ -53,7 +53,7 @@ def summarise(
             log_z = entropy = math.nan  # and the rest of it is not looked at
             wide = np.zeros_like(wide)
         mass = float(boltzmann.weights(wide, temperature or 1.0).sum())
-        summaries.append(Summary(log_z, entropy, float(row.max()), mass, truncation.top_k(wide, best)))
+        summaries.append(Summary(log_z, entropy, float(row.max()), mass, truncation.top_k(wide, best).ids))
     return summaries
 
 

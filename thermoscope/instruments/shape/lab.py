@@ -127,7 +127,7 @@ class Lab:
         from thermoscope.laws import truncation
 
         piece = self.model.tokenizer.piece
-        return {int(token): piece(int(token)) for token in truncation.top_k(logits, count)}
+        return {int(token): piece(int(token)) for token in truncation.top_k(logits, count).ids}
 
     def replayed(self, traces: "Sequence[Trace]") -> Check:
         """Whether a second look at finished answers sees what the engine recorded while it spoke."""

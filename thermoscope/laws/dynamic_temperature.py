@@ -1,0 +1,33 @@
+r"""A temperature that follows the entropy: low where the model is sure, high where it is not.
+
+$$T = T_{\min} + (T_{\max} - T_{\min}) \left(\frac{S}{\log n}\right)^{a}, \quad
+T_{\min} = \max(0, T_0 - r), \; T_{\max} = T_0 + r$$
+
+Symbols: $S$ is the entropy of what is given, in nats, at T = 1, and $n$ how many tokens that are; $T_0$ is
+the asked temperature, $r$ the `spread` around it, $a$ the `exponent`. One token alone, or $r = 0$: $T_0$.
+$T_0 = \infty$ stays. Errors: `InvalidRequest` for a number that is out of its range.
+
+Source: kalomaze 2023, "Dynamic Temperature Sampling"; llama.cpp, `llama_sampler_init_temp_ext`.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from thermoscope.laws import boltzmann
+from thermoscope.laws.ranges import within
+
+
+def temperature(
+    logits: Float[np.ndarray, "some"], middle: float, spread: float, exponent: float = 1.0
+) -> float:
+    """T for these logits; `middle` is the asked temperature."""
+    boltzmann.check_temperature(middle)
+    within("dynatemp_range", spread, 0, math.inf)
+    within("dynatemp_exponent", exponent, 0, math.inf)
+    if spread == 0 or len(logits) == 1 or math.isinf(middle):
+        return middle
+    share = min(1.0, float(boltzmann.state(logits).entropy) / math.log(len(logits)))
+    low, high = max(0.0, middle - spread), middle + spread
+    return low + (high - low) * float(share**exponent)

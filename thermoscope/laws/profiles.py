@@ -1,0 +1,246 @@
+r"""How engines sample: which filters each has, in what order, and what each does at the edges.
+
+The same settings keep different tokens on different engines. A profile says what one engine does, stage after
+stage, each on what the one before left. Symbols and errors are those of `truncation`.
+
+- `openai` is Thermoscope's own: temperature first, ties to the lower id, nothing more where a sum meets p.
+- `hf` is `generate` of transformers 5.23: top-k keeps all ties at its edge; the nucleus is summed from the
+  least probable token up, so that ties at its edge go to the higher id; typical keeps ties of the distance.
+- `vllm` is vLLM 0.32 (`v1/sample`, its PyTorch path): min-p before top-k; edges as in `hf`; a temperature
+  between 0 and 0.01 is 0.01.
+- `sglang` is SGLang 0.5 (`layers/sampler.py`, its PyTorch backend): top-k and the nucleus are cut jointly,
+  the nucleus from the distribution that top-k has not touched; it keeps one token more where the sum meets p;
+  a temperature below 1e-6 is greedy.
+- `llama.cpp` is llama.cpp's default chain: temperature last, so filters see the model's own distribution;
+  typical must go beyond its mass; with Mirostat no other filter runs.
+
+In exact arithmetic the sets are those engines'. Where a sum meets p to within rounding, an engine's own
+float32 decides for itself. A value that an engine refuses (T = ∞, top_p = 0 in vLLM) is what its formula
+makes of it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from thermoscope.errors import InvalidRequest
+from thermoscope.laws import boltzmann, dynamic_temperature, mirostat, truncation
+from thermoscope.laws.filters import Filters
+
+
+class Cut(NamedTuple):
+    """A stage while it runs: ids that are left, rising; the temperature that it left; what the law gave."""
+
+    name: str
+    members: Int[np.ndarray, "kept"]
+    temperature: float
+    law: truncation.Kept | None
+
+
+class Stage(NamedTuple):
+    """What one stage did.
+
+    - `name`: "temperature", or the filter's field in `Filters` ("xtc", "mirostat").
+    - `kept`: ids that are left, best first; in rising order where all are.
+    - `removed`: the share of the probability in front of this stage that it cut off.
+    - `logprobs`: log-probabilities of `kept` in the distribution that this stage left, in nats.
+    """
+
+    name: str
+    kept: Int[np.ndarray, "kept"]
+    removed: float
+    logprobs: Float[np.ndarray, "kept"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What one engine does.
+
+    - `order`: its stages. `adjustments`: what changes logits before them.
+    - `rules`: keywords of `truncation`'s laws, where it ends a set otherwise than they do.
+    - `tempered`: the temperature that it takes for an asked one.
+    - `joint`: whether the nucleus is cut from the distribution that top-k has not touched.
+    - `mirostat_alone`: whether Mirostat turns the other filters and the penalties off, and is steered by the
+      surprise in the distribution that it left instead of the one that it found.
+    """
+
+    name: str
+    order: tuple[str, ...]
+    adjustments: tuple[str, ...]
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tempered: Callable[[float], float] = float
+    joint: bool = False
+    mirostat_alone: bool = False
+
+    def apply(
+        self, logits: Float[np.ndarray, "vocab"], filters: Filters, *, coin: float = 1.0, mu: float = math.inf
+    ) -> tuple[Stage, ...]:
+        """The temperature, and every filter that is not neutral, in their order.
+
+        `coin`: a number in [0, 1); XTC runs if it is below `xtc_probability`. `mu`: Mirostat's, in bits.
+
+        **Errors:** `InvalidRequest` for a filter that the engine lacks; then those of `truncation`.
+        """
+        self.check(filters)
+        logits = boltzmann.checked(logits)
+        stages, before = [], len(logits)
+        for cut in self.cuts(logits, filters, coin=coin, mu=mu):
+            kept = cut.members
+            if len(kept) < len(logits):
+                kept = truncation.ranked(logits, kept)
+            removed = 0.0 if cut.law is None or len(kept) == before else cut.law.removed
+            logprobs = boltzmann.log_probabilities(logits[kept], cut.temperature)
+            stages.append(Stage(cut.name, kept, removed, logprobs))
+            before = len(kept)
+        return tuple(stages)
+
+    def check(self, filters: Filters) -> None:
+        """Raise `InvalidRequest` for a filter that this engine lacks, or does not run beside another."""
+        for stage, param in filters.active.items():
+            if stage not in self.order:
+                raise InvalidRequest(
+                    f"{param}: got {getattr(filters, param)}, but the profile {self.name} has no such stage; "
+                    "leave it out, or take the profile openai, which has all.",
+                    param=param,
+                )
+            if self.mirostat_alone and stage != "mirostat" and "mirostat" in filters.active:
+                raise InvalidRequest(
+                    f"{param}: got {getattr(filters, param)} beside mirostat_tau, but with Mirostat "
+                    f"{self.name} runs nothing else; leave one of them out.",
+                    param=param,
+                )
+
+    def cuts(
+        self,
+        logits: Float[np.ndarray, "vocab"],
+        filters: Filters,
+        *,
+        coin: float = 1.0,
+        mu: float = math.inf,
+        mass: float | None = None,
+    ) -> Iterator[Cut]:
+        """`apply` for the sampler, with nothing ranked or summed that it may not need.
+
+        `mass`: of the whole distribution at the first filter's temperature, where it is known. With it,
+        `logits` may be only the greatest, if `opens_at_the_head` says so.
+        """
+        values = {name: getattr(filters, name) for name, param in filters.active.items() if name == param}
+        if coin < filters.xtc_probability:
+            values["xtc"] = filters.xtc_threshold
+        if mu < math.inf:
+            values["mirostat"] = mirostat.cutoff(mu)
+        members, temperature = np.arange(len(logits)), 1.0
+        for name in self.order:
+            if name == "temperature":
+                temperature = self.temperature(logits[members], filters)
+                if temperature == 0:
+                    members, mass = members[[logits[members].argmax()]], None
+                yield Cut(name, members, temperature, None)
+            elif name in values:
+                z, rules = logits[members], self.rules.get(name, {})
+                law = _LAWS[name](z, values[name], temperature, mass=mass, **rules)
+                members = members[law.members]
+                if self.joint and name == "top_k":  # what it was given is what the nucleus is a part of
+                    mass = float(boltzmann.weights(z, temperature).sum()) if mass is None else mass
+                else:
+                    if self.joint and "top_k" in values:
+                        law = replace(law, mass=None)  # and yet it removed a share of what top-k had left
+                    mass = None
+                yield Cut(name, members, temperature, law)
+
+    def temperature(self, logits: Float[np.ndarray, "some"], filters: Filters) -> float:
+        """T at its stage, for the logits that reach it."""
+        asked = self.tempered(filters.temperature)
+        if filters.dynatemp_range == 0:
+            return asked
+        return dynamic_temperature.temperature(
+            logits, asked, filters.dynatemp_range, filters.dynatemp_exponent
+        )
+
+    def opens_at_the_head(self, filters: Filters) -> bool:
+        """Whether the first filter needs only the greatest logits and the mass of all."""
+        first = next((name for name in self.order if name in filters.active), None)
+        return first not in (None, "dynatemp", "typical_p", "eta", "top_n_sigma")
+
+
+_LAWS: Mapping[str, Callable[..., truncation.Kept]] = {
+    "top_n_sigma": truncation.top_n_sigma,
+    "top_k": truncation.top_k,
+    "typical_p": truncation.typical,
+    "top_p": truncation.nucleus,
+    "min_p": truncation.min_p,
+    "epsilon": truncation.epsilon,
+    "eta": truncation.eta,
+    "xtc": truncation.xtc,
+    "mirostat": truncation.epsilon,
+}
+
+_FROM_BELOW = {"top_k": {"ties": "all"}, "top_p": {"ties": "higher"}}  # how hf and vllm cut
+
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            Profile(
+                name="openai",
+                adjustments=("repetition", "counts", "dry", "bias"),
+                order=(
+                    "dynatemp",
+                    "temperature",
+                    "top_n_sigma",
+                    "top_k",
+                    "top_p",
+                    "min_p",
+                    "typical_p",
+                    "epsilon",
+                    "eta",
+                    "xtc",
+                    "mirostat",
+                ),
+            ),
+            Profile(
+                name="hf",
+                adjustments=("bias", "repetition"),
+                order=("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon", "eta"),
+                rules=_FROM_BELOW | {"typical_p": {"ties": "all"}},
+            ),
+            Profile(
+                name="vllm",
+                adjustments=("bias", "repetition", "counts"),
+                order=("temperature", "min_p", "top_k", "top_p"),
+                rules=_FROM_BELOW,
+                tempered=lambda asked: max(asked, 0.01) if asked else 0.0,
+            ),
+            Profile(
+                name="sglang",
+                adjustments=("counts", "repetition", "bias"),
+                order=("temperature", "top_k", "top_p", "min_p"),
+                rules={"top_p": {"beyond": True}},
+                tempered=lambda asked: asked if asked >= 1e-6 else 0.0,
+                joint=True,
+            ),
+            Profile(
+                name="llama.cpp",
+                adjustments=("bias", "repetition", "counts", "dry"),
+                order=(
+                    "top_n_sigma",
+                    "top_k",
+                    "typical_p",
+                    "top_p",
+                    "min_p",
+                    "xtc",
+                    "dynatemp",
+                    "temperature",
+                    "mirostat",
+                ),
+                rules={"typical_p": {"beyond": True}},
+                mirostat_alone=True,
+            ),
+        )
+    }
+)
