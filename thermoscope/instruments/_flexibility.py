@@ -1,19 +1,19 @@
 """The size of the nucleus along a text, against the fixed k that keeps as many tokens on average."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from thermoscope.instruments._passage import Passage
 from thermoscope.instruments.shape.figure import Figure, axes, line
 from thermoscope.instruments.shape.lab import LOOSE_TIE, TIE
 from thermoscope.instruments.shape.reading import Check, Column, Reading, Table, joined
 from thermoscope.laws import boltzmann, truncation
 
 if TYPE_CHECKING:
-    from thermoscope.engine.trace import Record, Trace
+    from thermoscope.engine.trace import Record
     from thermoscope.instruments.shape.lab import Lab
 
 FILTERS = (
@@ -46,7 +46,6 @@ POSITIONS = (
     Column("inside", "Whether the token that followed is in V(p)"),
 )
 EXTREMES = 3  # contexts named at each end
-WORDS = 8  # tokens shown of a context
 EXACT = 1e-10  # of an identity in float64
 
 
@@ -69,25 +68,18 @@ class Place(NamedTuple):
     recorded: float
 
 
-def flexibility(
-    lab: "Lab", tokens: Sequence[int], first: int, p: float, temperature: float, trace: "Trace | None" = None
-) -> Reading:
-    """V(p) at every token from `first` on, and the k of the same mean size.
-
-    `trace`: the engine's own record of these tokens, where it was the engine that spoke.
-    """
-    text = tokens[first:]
-    records = [None] * len(text) if trace is None else [step.record for step in trace.steps]
+def flexibility(lab: "Lab", passage: Passage, p: float, temperature: float) -> Reading:
+    """V(p) at every token of the text, and the k of the same mean size."""
+    trace = passage.trace
+    records = [None] * len(passage.text) if trace is None else [step.record for step in trace.steps]
     places = [
         _place(z, token, p, temperature, record)
-        for z, token, record in zip(_rows(lab, tokens, first), text, records, strict=True)
+        for z, token, record in zip(passage.rows(lab), passage.text, records, strict=True)
     ]
     k = equal_k([place.size for place in places])
     # A second pass over the text: k is known only now, and all logits of a long one would fill the memory.
-    masses = [
-        float(greatest(boltzmann.probabilities(z, temperature), k).sum()) for z in _rows(lab, tokens, first)
-    ]
-    parts = [_filters(places, k, masses, p), _contexts(lab, tokens, first, places, masses)]
+    masses = [float(greatest(boltzmann.probabilities(z, temperature), k).sum()) for z in passage.rows(lab)]
+    parts = [_filters(places, k, masses, p), _contexts(lab, passage, places, masses)]
     if trace is not None:
         recorded = Check(
             "recorded set = V(p)",
@@ -110,17 +102,11 @@ def greatest(p: Float[np.ndarray, "vocab"], k: int) -> Float[np.ndarray, "k"]:
     return best
 
 
-def _rows(lab: "Lab", tokens: Sequence[int], first: int) -> Iterator[Float[np.ndarray, "vocab"]]:
-    """The logits that predict each token from `first` on, float64."""
-    for row in islice(lab.logits(tokens[:-1]), first - 1, None):
-        yield row.astype(np.float64)
-
-
 def _place(
     z: Float[np.ndarray, "vocab"], token: int, top_p: float, temperature: float, record: "Record | None"
 ) -> Place:
     p = boltzmann.probabilities(z, temperature)
-    kept = truncation.nucleus(z, top_p, temperature)
+    kept = truncation.nucleus(z, top_p, temperature).ids
     mass = float(p[kept].sum())
     recorded = 0.0
     if record is not None:
@@ -231,15 +217,15 @@ def _quantile(sizes: Int[np.ndarray, "positions"], share: float) -> int:
     return int(np.quantile(sizes, share, method="inverted_cdf"))
 
 
-def _contexts(
-    lab: "Lab", tokens: Sequence[int], first: int, places: Sequence[Place], masses: Sequence[float]
-) -> Reading:
+def _contexts(lab: "Lab", passage: Passage, places: Sequence[Place], masses: Sequence[float]) -> Reading:
     """Every position, and those where the distribution is flattest and sharpest."""
-    tokenizer, rows = lab.model.tokenizer, []
-    for at, place in enumerate(places):
-        here = first + at
-        context = tokenizer.decode(tokens[max(0, here - WORDS) : here])
-        rows.append((at, context, tokenizer.piece(tokens[here]), place.size, place.entropy, place.top))
+    piece = lab.model.tokenizer.piece
+    rows = [
+        (at, context, piece(token), place.size, place.entropy, place.top)
+        for at, (context, token, place) in enumerate(
+            zip(passage.contexts(lab), passage.text, places, strict=True)
+        )
+    ]
     ranked = sorted(rows, key=lambda row: row[3:5])
     some = min(EXTREMES, -(-len(rows) // 2))
     sharp, flat = ranked[:some], ranked[::-1][:some]

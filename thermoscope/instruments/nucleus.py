@@ -1,11 +1,10 @@
 r"""The nucleus V(p) of the next token, and how its size follows the shape of the distribution along a text.
 
 The text is the model's own at these settings, or a given one. The sizes stand against the fixed k that keeps
-as many tokens on average.
+as many tokens on average, and what Thermoscope keeps beside what other engines do with the same settings.
 """
 
 import math
-from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated
 
 from thermoscope.errors import InvalidRequest
@@ -18,6 +17,7 @@ from thermoscope.instruments.shape.source import Source
 if TYPE_CHECKING:
     import numpy as np
 
+    from thermoscope.instruments._passage import Passage
     from thermoscope.instruments.shape.lab import Lab
 
 QUESTION = "What does top_p do?"
@@ -61,7 +61,15 @@ class Settings(shape.Settings):
         0.9, meaning="p, the mass that the nucleus must reach.", unit="probability", ge=0, le=1
     )
     temperature: shape.Temperature = setting(1.0, meaning="T before the cut, 0 to inf.", unit="logit's nats")
-    top: int = setting(10, meaning="How many of the kept tokens to show.", unit="tokens", ge=1, le=1000)
+    top_k: int = setting(
+        0, meaning="Top-k beside it, for the engines side by side only; 0 keeps all.", unit="tokens",
+        ge=0, lt=2**63,
+    )  # fmt: skip
+    min_p: float = setting(
+        0.0, meaning="Min-p beside it, for the engines side by side only; 0 keeps all.",
+        unit="fraction of the best token's probability", ge=0, le=1,
+    )  # fmt: skip
+    top: int = setting(10, meaning="How many tokens to show.", unit="tokens", ge=1, le=1000)
     max_tokens: int = setting(64, meaning="Length of the generated text.", unit="tokens", ge=1, le=4096)
     seed: int = setting(0, meaning="The dice of the generated text.", unit="seed", ge=-(2**63), lt=2**64)
     text: Text | None = setting(
@@ -72,43 +80,35 @@ class Settings(shape.Settings):
 
 
 def read(settings: Settings, lab: "Lab") -> Reading:
-    """Look at the next token, then along the text."""
+    """Look at the next token, along the text, and at five engines side by side."""
+    from thermoscope.instruments._engines import engines
     from thermoscope.instruments._flexibility import flexibility
+    from thermoscope.laws.filters import Filters
 
-    if settings.text is not None and settings.file is not None:
-        raise InvalidRequest("file: got one beside text, expected only one of the two.", param="file")
-    prompt = lab.tokens(settings.prompt, chat=settings.chat)
-    given = _given(settings, lab, prompt)
-    here = _next(settings, lab, lab.last(prompt))
-    p, temperature = settings.top_p, settings.temperature
-    if given is not None:
-        tokens, first = given
-        return joined(here, flexibility(lab, tokens, first, p, temperature))
-    asked = {"top_p": p, "temperature": temperature, "seed": settings.seed, "max_tokens": settings.max_tokens}
-    (reply,) = lab.generate(prompt, [asked])
-    trace = reply.trace
-    tokens = (*prompt, *trace.tokens)
-    return joined(here, flexibility(lab, tokens, len(prompt), p, temperature, trace))
+    passage = _passage(settings, lab)
+    z = lab.last(lab.tokens(settings.prompt, chat=settings.chat))
+    filters = Filters(**settings.model_dump(include={"temperature", "top_k", "top_p", "min_p"}))
+    return joined(
+        _next(settings, lab, z),
+        flexibility(lab, passage, settings.top_p, settings.temperature),
+        engines(lab, passage, z, filters, settings.top),
+    )
 
 
-def _given(settings: Settings, lab: "Lab", prompt: tuple[int, ...]) -> tuple[tuple[int, ...], int] | None:
-    """The token ids of prompt and given text together, and where the text begins; None without a text.
+def _passage(settings: Settings, lab: "Lab") -> "Passage":
+    """The text to look along: given, or the engine's own."""
+    from thermoscope.instruments._passage import given, spoken
 
-    Both are read as one, since a token may span the seam; then it counts as the text's.
-    """
-    param, text = ("text", settings.text) if settings.file is None else ("file", settings.file.text)
-    if text is None:
-        return None
-    tokenizer = lab.model.tokenizer
-    tokens = (*prompt, *tokenizer.encode(text)) if settings.chat else tokenizer.prompt(settings.prompt + text)
-    shared = takewhile(lambda pair: pair[0] == pair[1], zip(prompt, tokens, strict=False))
-    first = max(1, len(list(shared)))  # nothing predicts the first token of all
-    if len(tokens) <= first:
-        raise InvalidRequest(
-            f"{param}: got {text[:60]!r}, which adds no token to the prompt, expected some text.",
-            param=param,
-        )
-    return tuple(tokens), first
+    match settings.text, settings.file:
+        case None, None:
+            prompt = lab.tokens(settings.prompt, chat=settings.chat)
+            sampling = settings.model_dump(include={"temperature", "top_p", "seed", "max_tokens"})
+            return spoken(lab, prompt, **sampling)
+        case str(text), None:
+            return given(lab, settings.prompt, text, "text", chat=settings.chat)
+        case None, file:
+            return given(lab, settings.prompt, file.text, "file", chat=settings.chat)
+    raise InvalidRequest("file: got one beside text, expected only one of the two.", param="file")
 
 
 def _next(settings: Settings, lab: "Lab", z: Logits) -> Reading:
@@ -118,7 +118,7 @@ def _next(settings: Settings, lab: "Lab", z: Logits) -> Reading:
     from thermoscope.laws import boltzmann, truncation
 
     top_p, temperature = settings.top_p, settings.temperature
-    kept = truncation.nucleus(z, top_p, temperature)
+    kept = truncation.nucleus(z, top_p, temperature).ids
     p = boltzmann.probabilities(z, temperature)
     order = np.lexsort((np.arange(len(z)), -z))
     cumulative = np.cumsum(p[order])
