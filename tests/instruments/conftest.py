@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import thermoscope as ts
+from tests import tiny
 from thermoscope import instruments
 from thermoscope.instruments.shape.lab import Lab
 
@@ -20,6 +21,14 @@ def lm():
 @pytest.fixture
 def lab(lm):
     return Lab(lambda: lm)
+
+
+@pytest.fixture(scope="session")
+def tiny_lab(tmp_path_factory):
+    """A small random model whose tokens are characters, other than the space."""
+    folder = tiny.save(tiny.reference("llama"), tmp_path_factory.mktemp("tiny-llama"))
+    with ts.load(str(folder), precision="fp32") as lm:
+        yield Lab(lambda: lm)
 
 
 @pytest.fixture
