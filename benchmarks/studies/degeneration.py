@@ -7,6 +7,7 @@ how the text's author went on: perplexity under the model itself, Self-BLEU, Zip
 table for people, and one JSON line last. docs/studies/degeneration.md says what was found.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.studies.bleu import self_bleu
-from benchmarks.studies.bootstrap import centred, interval, resampled
+from benchmarks.studies.intervals import interval, jackknife, resampled
 from benchmarks.studies.metrics import perplexity, repeated_phrase, zipf
+from benchmarks.studies.results import Key
 from benchmarks.studies.speaker import seed
 from benchmarks.studies.study import Study, parse, run
 from thermoscope.engine.replay import replay
@@ -59,7 +61,7 @@ def main() -> None:
 
 def measure(study: Study) -> dict[str, Any]:
     """Every setting's figures with their intervals."""
-    listen(study)
+    study.fill([(HUMAN, number) for number in range(len(study.passages))], lambda keys: listen(study, keys))
     asked = {
         (setting, number): Request(
             prompt=passage.prompt,
@@ -68,7 +70,7 @@ def measure(study: Study) -> dict[str, Any]:
         for setting, fields in SETTINGS.items()
         for number, passage in enumerate(study.passages)
     }
-    study.collect(asked, read)
+    study.ask(asked, read)
     lines = {
         setting: summarise(study.results.of(setting, len(study.passages))) for setting in (HUMAN, *SETTINGS)
     }
@@ -76,14 +78,13 @@ def measure(study: Study) -> dict[str, Any]:
     return {"settings": lines}
 
 
-def listen(study: Study) -> None:
-    """The human passages' rows: the same as the model's, as if it had said them."""
-    for number, (prompt, following) in enumerate(study.passages):
-        if (HUMAN, number) not in study.results.rows:
-            tokens = prompt + following
-            seen = study.lm.runner.call(lambda tokens=tokens: replay(study.lm.model, tokens))
-            nats = -float(seen.logprobs[len(prompt) - 1 :].sum())
-            study.results.add(HUMAN, number, tokens=following, nats=nats)
+def listen(study: Study, keys: Iterable[Key]) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """What an answer's row holds, of human passages: as if the model had said them."""
+    for key in keys:
+        prompt, following = study.passages[key[1]]
+        tokens = prompt + following
+        seen = study.lm.runner.call(lambda tokens=tokens: replay(study.lm.model, tokens))
+        yield key, {"tokens": following, "nats": -float(seen.logprobs[len(prompt) - 1 :].sum())}
 
 
 def read(trace: Trace) -> dict[str, Any]:
@@ -111,14 +112,14 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
             100 * float(repeated[drawn].mean()),
         )
 
-    whole, drawn = np.array(figures(np.arange(len(rows)))), resampled(figures, len(rows))
-    shifted = Figures._fields.index("zipf")
-    drawn[:, shifted] = centred(drawn[:, shifted], whole[shifted])
-    low, high = interval(drawn)
+    low, high = interval(resampled(figures, len(rows)))
     line: dict[str, Any] = {
         name: {"value": float(value), "low": float(lowest), "high": float(highest)}
-        for name, value, lowest, highest in zip(Figures._fields, whole, low, high, strict=True)
+        for name, value, lowest, highest in zip(
+            Figures._fields, figures(np.arange(len(rows))), low, high, strict=True
+        )
     }
+    line["zipf"]["low"], line["zipf"]["high"] = jackknife(lambda drawn: figures(drawn).zipf, len(rows))
     return line | {"mean_tokens": float(lengths.mean())}
 
 

@@ -3,7 +3,7 @@
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,26 @@ class Study:
         self.results.close()
         self.lm.close()
 
-    def collect(self, asked: Mapping[Key, Request], read: Callable[[Trace], dict[str, Any]]) -> None:
-        """A row for every request that has none yet; `read` says what of an answer it holds."""
-        missing = {key: request for key, request in asked.items() if key not in self.results.rows}
+    def ask(self, asked: Mapping[Key, Request], read: Callable[[Trace], dict[str, Any]]) -> None:
+        """A row for every request's answer; `read` says what of an answer it holds."""
+
+        def find(missing: Sequence[Key]) -> Iterator[tuple[Key, dict[str, Any]]]:
+            for key, trace in answers(self.lm, {key: asked[key] for key in missing}):
+                yield key, read(trace)
+
+        self.fill(list(asked), find)
+
+    def fill(
+        self, keys: Sequence[Key], find: Callable[[Sequence[Key]], Iterator[tuple[Key, dict[str, Any]]]]
+    ) -> None:
+        """A row for every key that has none yet, as `find` gives them."""
+        missing = [key for key in keys if key not in self.results.rows]
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task("answers", total=len(asked), completed=len(asked) - len(missing))
-            for (setting, passage), trace in answers(self.lm, missing):
-                self.results.add(setting, passage, **read(trace))
-                progress.update(task, advance=1, description=f"answers, {setting}")
+            task = progress.add_task("passages", total=len(keys), completed=len(keys) - len(missing))
+            for (setting, passage), row in find(missing):
+                self.results.add(setting, passage, **row)
+                progress.update(task, advance=1, description=f"passages, {setting}")
 
 
 def parse(description: str | None, **defaults: int) -> argparse.Namespace:
@@ -106,7 +117,8 @@ def run(
 
 def save(figure: Any, path: Path) -> None:
     """HTML that needs no network, or PNG."""
-    figure.update_layout(template="plotly_white", width=1000, height=700)
+    figure.update_layout(template="plotly_white", width=1000, height=700, margin={"t": 90, "b": 60})
+    figure.update_yaxes(rangemode="tozero")
     if path.suffix.lower() == ".html":
         figure.write_html(path, include_plotlyjs=True)
     else:

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.studies.bootstrap import interval, resampled
+from benchmarks.studies.intervals import interval, resampled
 from benchmarks.studies.metrics import repeated_phrase
 from benchmarks.studies.speaker import seed
 from benchmarks.studies.study import Study, parse, run
@@ -54,7 +54,7 @@ def measure(study: Study) -> dict[str, Any]:
         for temperature in temperatures
         for number, passage in enumerate(study.passages)
     }
-    study.collect(asked, lambda trace: read(study, trace))
+    study.ask(asked, lambda trace: read(study, trace))
     rows = [study.results.of(temperature, len(study.passages)) for temperature in temperatures]
     result = {"temperatures": temperatures, **summarise(rows, temperatures)}
     result["replay_residual"] = max(row["residual"] for point in rows for row in point)
