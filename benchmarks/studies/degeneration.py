@@ -8,6 +8,7 @@ table for people, and one JSON line last. docs/studies/degeneration.md says what
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ def measure(study: Study) -> dict[str, Any]:
     lines = {
         setting: summarise(study.results.of(setting, len(study.passages))) for setting in (HUMAN, *SETTINGS)
     }
-    Console(width=110).print(table(lines))
+    Console(width=130).print(table(lines))
     return {"settings": lines}
 
 
@@ -83,7 +84,7 @@ def listen(study: Study, keys: Iterable[Key]) -> Iterator[tuple[Key, dict[str, A
     for key in keys:
         prompt, following = study.passages[key[1]]
         tokens = prompt + following
-        seen = study.lm.runner.call(lambda tokens=tokens: replay(study.lm.model, tokens))
+        seen = study.lm.runner.call(partial(replay, study.lm.model, tokens))
         yield key, {"tokens": following, "nats": -float(seen.logprobs[len(prompt) - 1 :].sum())}
 
 
@@ -124,22 +125,23 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(lines: dict[str, dict[str, Any]]) -> Table:
-    """The figures, intervals in brackets, and what the paper has in a line below."""
+    """The figures with their intervals, and what the paper has in a line below."""
     shown = Table("setting", *TITLES, "tokens")
     for setting, line in lines.items():
         cells = []
         for name, digits in zip(Figures._fields, (2, 3, 3, 1), strict=True):
             value, low, high = (line[name][key] for key in ("value", "low", "high"))
-            cells.append(f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-        shown.add_row(setting, *(cell.replace("[", r"\[") for cell in cells), f"{line['mean_tokens']:.1f}")
+            cells.append(f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})")
+        shown.add_row(setting, *cells, f"{line['mean_tokens']:.1f}")
         if setting in PUBLISHED:
-            shown.add_row("  published", *map(str, PUBLISHED[setting]), style="dim", end_section=True)
+            published = (f"{value:.2f}" for value in PUBLISHED[setting])
+            shown.add_row("  published", *published, style="dim", end_section=True)
     return shown
 
 
 def draw(result: dict[str, Any]) -> Any:
     """One panel for each figure: ours with intervals, the paper's beside it, human text as a line."""
-    figure = make_subplots(rows=2, cols=2, subplot_titles=TITLES)
+    figure = make_subplots(rows=2, cols=2, vertical_spacing=0.18, subplot_titles=TITLES)
     for number, name in enumerate(Figures._fields):
         place = {"row": number // 2 + 1, "col": number % 2 + 1}
         points = [result["settings"][setting][name] for setting in SETTINGS]
@@ -163,7 +165,8 @@ def draw(result: dict[str, Any]) -> Any:
         human = result["settings"][HUMAN][name]["value"]
         figure.add_hline(y=human, line_dash="dash", line_color="#2ca02c", **place)
         if name == "perplexity":
-            figure.update_yaxes(type="log", **place)
+            figure.update_yaxes(type="log", tickvals=[1, 2, 5, 10, 20, 50, 100], **place)
+    figure.update_xaxes(tickangle=0, tickfont_size=11)
     title = f"{result['passages']} continuations of {result['tokens']} tokens; dashed: human text"
     figure.update_layout(title_text=title, legend={"orientation": "h", "y": -0.1})
     return figure

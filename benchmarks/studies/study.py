@@ -74,11 +74,8 @@ def parse(description: str | None, **defaults: int) -> argparse.Namespace:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--text", type=Path, required=True, metavar="FILE", help="human text, or JSON lines")
-    parser.add_argument(
-        "--results",
-        **{"type": Path, "required": True, "metavar": "FILE.jsonl"},
-        help="a line for each answer; what it holds already is not done again",
-    )
+    kept = "a line for each answer; what it holds already is not done again"
+    parser.add_argument("--results", type=Path, required=True, metavar="FILE.jsonl", help=kept)
     parser.add_argument("--figure", type=Path, metavar="FILE", help=".html, or .png where kaleido is")
     parser.add_argument("--model", default=DEFAULT)
     for name, default in defaults.items():

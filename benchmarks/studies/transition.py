@@ -59,7 +59,7 @@ def measure(study: Study) -> dict[str, Any]:
     result = {"temperatures": temperatures, **summarise(rows, temperatures)}
     result["replay_residual"] = max(row["residual"] for point in rows for row in point)
     result["mean_tokens"] = [float(np.mean([len(row["tokens"]) for row in point])) for point in rows]
-    Console(width=110).print(table(result))
+    Console(width=130).print(table(result))
     return result
 
 
@@ -68,8 +68,9 @@ def read(study: Study, trace: Trace) -> dict[str, Any]:
     temperature, records = trace.sampling["temperature"], [step.record for step in trace.steps]
     tokens = (*trace.prompt, *trace.tokens)
     seen = study.lm.runner.call(lambda: replay(study.lm.model, tokens, logits=True))
-    logits = seen.logits[len(trace.prompt) - 1 : -1 : EVERY].numpy()  # what the answer's tokens came from
-    states = thermodynamics(logits, temperature)
+    assert seen.logits is not None
+    drawn_from = seen.logits[len(trace.prompt) - 1 : -1]  # the last row is what would come next
+    states = thermodynamics(drawn_from[::EVERY].numpy(), temperature)
     surprisals = [-record.sampler_logprob for record in records if record is not None]
     return {
         "tokens": trace.tokens,
@@ -140,7 +141,7 @@ def draw(result: dict[str, Any]) -> Any:
     """Four panels over T, the intervals as bars."""
     panels = (("repetition",), ("entropy", "late", "surprisal"), ("heat_capacity", "total"), ("spread",))
     titles = ("repetition, %", "entropy rate, nats a token", "heat capacity", "spread among answers, nats")
-    figure = make_subplots(rows=2, cols=2, subplot_titles=titles)
+    figure = make_subplots(rows=2, cols=2, vertical_spacing=0.18, subplot_titles=titles)
     for number, panel in enumerate(panels):
         for name in panel:
             curve = result[name]
