@@ -7,7 +7,6 @@ replay: entropy and heat capacity of the distributions that it drew from, −log
 ended in a loop. A table for people, and one JSON line last. docs/studies/transition.md says what was found.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,13 +28,15 @@ HOTTEST = 2.0
 EVERY = 4  # of the answer's distributions, this one in how many is taken apart: neighbours tell much the same
 CURVES = {
     "repetition": "repetition, %",
+    "early": "of the first half",
     "entropy": "entropy",
     "late": "its last half",
     "surprisal": "−log p drawn",
     "heat_capacity": "C, context fixed",
-    "total": "T ds/dT, all told",
+    "total": "T ds/dT, all",
     "spread": "spread",
 }
+PEAKED = ("heat_capacity", "total", "spread")
 
 
 def main() -> None:
@@ -59,7 +60,7 @@ def measure(study: Study) -> dict[str, Any]:
     result = {"temperatures": temperatures, **summarise(rows, temperatures)}
     result["replay_residual"] = max(row["residual"] for point in rows for row in point)
     result["mean_tokens"] = [float(np.mean([len(row["tokens"]) for row in point])) for point in rows]
-    Console(width=130).print(table(result))
+    Console(width=150).print(table(result))
     return result
 
 
@@ -83,17 +84,8 @@ def read(study: Study, trace: Trace) -> dict[str, Any]:
 
 def summarise(rows: list[list[dict[str, Any]]], temperatures: list[float]) -> dict[str, Any]:
     """The curves with 95% intervals over passages, a passage's answers at all temperatures drawn together."""
-    read_off: dict[str, Callable[[dict[str, Any]], float]] = {
-        "repetition": lambda row: 100.0 * (repeated_phrase(row["tokens"]) is not None),
-        "entropy": lambda row: np.mean(row["entropy"]),
-        "late": lambda row: np.mean(row["entropy"][len(row["entropy"]) // 2 :]),
-        "surprisal": lambda row: row["surprisal"],
-        "heat_capacity": lambda row: np.mean(row["heat_capacity"]),
-    }
-    found = {
-        name: np.array([[function(row) for row in point] for point in rows])
-        for name, function in read_off.items()
-    }
+    numbers = [[numbers_of(row) for row in point] for point in rows]
+    found = {name: np.array([[each[name] for each in point] for point in numbers]) for name in numbers[0][0]}
 
     def curves(drawn: Any) -> Float[np.ndarray, "curves points"]:
         means = {name: values[:, drawn].mean(axis=1) for name, values in found.items()}
@@ -104,19 +96,28 @@ def summarise(rows: list[list[dict[str, Any]]], temperatures: list[float]) -> di
     passages = len(rows[0])
     middle, resamples = curves(np.arange(passages)), resampled(curves, passages)
     low, high = interval(resamples)
-    result: dict[str, Any] = {
-        name: {"value": list(middle[number]), "low": list(low[number]), "high": list(high[number])}
-        for number, name in enumerate(CURVES)
-    }
+    result: dict[str, Any] = {}
     for number, name in enumerate(CURVES):
-        peaks = np.array(temperatures)[resamples[:, number].argmax(axis=1)]
-        first, last = interval(peaks)
-        result[name]["peak"] = {
-            "temperature": temperatures[int(middle[number].argmax())],
-            "low": float(first),
-            "high": float(last),
-        }
+        ends = {"value": middle[number], "low": low[number], "high": high[number]}
+        result[name] = {key: values.tolist() for key, values in ends.items()}
+        if name in PEAKED:
+            first, last = interval(np.array(temperatures)[resamples[:, number].argmax(axis=1)])
+            highest = temperatures[int(middle[number].argmax())]
+            result[name]["peak"] = {"value": highest, "low": float(first), "high": float(last)}
     return result
+
+
+def numbers_of(row: dict[str, Any]) -> dict[str, float]:
+    """One answer's part in every mean."""
+    tokens, entropy = row["tokens"], row["entropy"]
+    return {
+        "repetition": 100.0 * (repeated_phrase(tokens) is not None),
+        "early": 100.0 * (repeated_phrase(tokens[: len(tokens) // 2]) is not None),
+        "entropy": float(np.mean(entropy)),
+        "late": float(np.mean(entropy[len(entropy) // 2 :])),
+        "surprisal": row["surprisal"],
+        "heat_capacity": float(np.mean(row["heat_capacity"])),
+    }
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -126,20 +127,23 @@ def table(result: dict[str, Any]) -> Table:
         cells = []
         for name in CURVES:
             value, low, high = (result[name][key][number] for key in ("value", "low", "high"))
-            digits = 1 if name == "repetition" else 3
+            digits = 1 if name in ("repetition", "early") else 3
             cells.append(f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}")
         shown.add_row(f"{temperature:g}", *cells)
-    peaks = [result[name]["peak"] for name in CURVES]
+    peaks = {name: "{value:g} ({low:g} to {high:g})".format_map(result[name]["peak"]) for name in PEAKED}
     shown.add_section()
-    shown.add_row(
-        "peak", *(f"{each['temperature']:g} ({each['low']:g} to {each['high']:g})" for each in peaks)
-    )
+    shown.add_row("peak", *(peaks.get(name, "") for name in CURVES))
     return shown
 
 
 def draw(result: dict[str, Any]) -> Any:
     """Four panels over T, the intervals as bars."""
-    panels = (("repetition",), ("entropy", "late", "surprisal"), ("heat_capacity", "total"), ("spread",))
+    panels = (
+        ("repetition", "early"),
+        ("entropy", "late", "surprisal"),
+        ("heat_capacity", "total"),
+        ("spread",),
+    )
     titles = ("repetition, %", "entropy rate, nats a token", "heat capacity", "spread among answers, nats")
     figure = make_subplots(rows=2, cols=2, vertical_spacing=0.18, subplot_titles=titles)
     for number, panel in enumerate(panels):
