@@ -13,17 +13,25 @@ Key = tuple[Any, int]  # the setting's name or temperature, and the passage's nu
 class Results:
     """The rows of one file, whose first line says what the study was run with.
 
-    **Errors:** `InvalidRequest` if that line says something else: rows of two kinds do not mix.
+    **Errors:** `InvalidRequest` if that line says something else, for rows of two kinds do not mix, or if the
+    file is none of results; it is left as it was.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.rows: dict[Key, dict[str, Any]] = {}
-        whole = _whole_lines(path)
-        if whole:
-            self._check(path, json.loads(whole[0]), about)
-        for line in whole[1:]:
-            row = json.loads(line)
-            self.rows[row["setting"], row["passage"]] = row
+        text = path.read_bytes() if path.exists() else b""
+        whole = text[: text.rfind(b"\n") + 1]  # a run that was killed may have left half a line
+        try:
+            first, *rows = map(json.loads, whole.splitlines() if text else [json.dumps(dict(about))])
+            held = dict(first)
+            self.rows = {(row["setting"], row["passage"]): row for row in rows}
+        except (ValueError, TypeError, KeyError):
+            raise InvalidRequest(
+                f"results: got {path.name}, which holds something else; name another file.", param="results"
+            ) from None
+        self._check(path, held, about)
+        if whole != text:
+            path.write_bytes(whole)
         self._file = path.open("a", encoding="utf-8")
         if not whole:
             self._write(dict(about))
@@ -47,21 +55,10 @@ class Results:
 
     @staticmethod
     def _check(path: Path, held: dict[str, Any], about: Mapping[str, Any]) -> None:
-        for name in {**held, **about}:
+        for name in held | dict(about):
             if held.get(name) != about.get(name):
                 raise InvalidRequest(
                     f"results: got {path.name} of {name} {held.get(name)}, expected {about.get(name)}; "
                     "name another file.",
                     param="results",
                 )
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The file's lines; one that a killed run left unfinished is cut off, here and on the disk."""
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
-    return whole.decode("utf-8").splitlines()

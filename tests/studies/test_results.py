@@ -41,3 +41,14 @@ def test_rows_of_another_run_are_refused(tmp_path):
     Results(path, ABOUT).close()
     with pytest.raises(InvalidRequest, match=r"got results\.jsonl of tokens 3, expected 4"):
         Results(path, ABOUT | {"tokens": 4})
+
+
+@pytest.mark.parametrize(
+    "text", ["It was a dark night.\nAnd", "[1]\n[2]\n", '{"study": "x"}\n{"a": 1}\n', "[1]\n", "half"]
+)
+def test_a_file_of_something_else_is_left_alone(tmp_path, text):
+    path = tmp_path / "novel.txt"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest, match=r"got novel\.txt"):
+        Results(path, ABOUT)
+    assert path.read_text() == text
