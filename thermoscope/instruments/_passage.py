@@ -32,7 +32,7 @@ class Passage:
 
     def rows(self, lab: "Lab") -> Iterator[Float[np.ndarray, "vocab"]]:
         """The logits that predict each token of the text, float64; every call is a pass of the model."""
-        for row in islice(lab.logits(self.tokens[:-1]), self.first - 1, None):
+        for row in lab.logits(self.tokens[:-1], first=self.first - 1):
             yield row.astype(np.float64)
 
     def contexts(self, lab: "Lab") -> list[str]:
