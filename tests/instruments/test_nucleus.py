@@ -144,6 +144,7 @@ def test_other_filters_are_for_the_engines_only(read):
         ({"prompt": PROMPT, "file": ""}, "file"),
         ({"prompt": PROMPT, "text": " a", "file": " b"}, "file"),
         ({"prompt": PROMPT, "text": " word" * 2000}, "text"),
+        ({"prompt": PROMPT, "file": " word" * 2000}, "file"),
     ],
 )
 def test_bad_input_names_its_field(read, settings, param):

@@ -74,7 +74,8 @@ def by_hand(z: Float[np.ndarray, "vocab"], temperature: float, filters: Filters)
     reached = np.cumsum(p) >= filters.top_p * (1 - truncation.EQUAL)
     count = len(p) if filters.top_p == 1 else int(reached.argmax()) + 1
     near = p >= filters.min_p * p[0] * (1 - truncation.EQUAL)
-    return order[:count][near[:count]]
+    kept: Members = order[:count][near[:count]]
+    return kept
 
 
 def _counts(z: Float[np.ndarray, "vocab"], filters: Filters) -> Counts:
@@ -187,23 +188,21 @@ def _tokens(
 
 def _positions(contexts: Sequence[str], along: Sequence[Counts]) -> Reading:
     """The positions of the text where the engines keep different sets."""
-    rows = [
-        (at, context, *each.kept)
-        for at, (context, each) in enumerate(zip(contexts, along, strict=True))
-        if any(each.differs)
-    ]
-    if not rows:
+    places = [at for at, each in enumerate(along) if any(each.differs)]
+    if not places:
         return Reading()
-    _, context, *kept = max(rows, key=lambda row: max(row[2:]) / min(row[2:]))
-    sizes = ", ".join(f"{count:,} in {name}" for name, count in zip(PROFILES, kept, strict=True))
+    furthest = max(places, key=lambda at: max(along[at].kept) / min(along[at].kept))
+    sizes = ", ".join(
+        f"{count:,} in {name}" for name, count in zip(PROFILES, along[furthest].kept, strict=True)
+    )
     return Reading(
-        findings=[f"They are furthest apart after {context!r}: {sizes}."],
+        findings=[f"They are furthest apart after {contexts[furthest]!r}: {sizes}."],
         tables=[
             Table(
                 "differing",
                 "Positions of the text where the engines keep different sets",
                 [*PLACES, *(Column(name, f"Tokens that {name} keeps", "tokens") for name in PROFILES)],
-                rows,
+                [(at, contexts[at], *along[at].kept) for at in places],
                 detail=True,
             )
         ],

@@ -200,7 +200,7 @@ def _filters(places: Sequence[Place], k: int, masses: Sequence[float], top_p: fl
                 EXACT,
             ),
             Check(
-                "top-k cuts off more than 1 − p where k < |V(p)|",
+                "top-k cuts off more than 1 − p where k is less than the size",
                 "positions where its mass says one and its size the other",
                 int((short != (sizes > k)).sum()),
                 0,

@@ -19,11 +19,15 @@ WORDS = 8  # tokens shown of a context
 
 @dataclass(frozen=True)
 class Passage:
-    """`tokens`: prompt and text together. `first`: where the text begins. `trace`: of the engine's own."""
+    """`tokens`: prompt and text together. `first`: where the text begins.
+
+    `trace`: of the engine's own text. `param`: the setting that a given text is from.
+    """
 
     tokens: tuple[int, ...]
     first: int
     trace: "Trace | None" = None
+    param: str = "text"
 
     @property
     def text(self) -> tuple[int, ...]:
@@ -32,7 +36,7 @@ class Passage:
 
     def rows(self, lab: "Lab") -> Iterator[Float[np.ndarray, "vocab"]]:
         """The logits that predict each token of the text, float64; every call is a pass of the model."""
-        for row in lab.logits(self.tokens[:-1], first=self.first - 1):
+        for row in lab.logits(self.tokens[:-1], first=self.first - 1, param=self.param):
             yield row.astype(np.float64)
 
     def contexts(self, lab: "Lab") -> list[str]:
@@ -60,4 +64,4 @@ def given(lab: "Lab", prompt: str, text: str, param: str, *, chat: bool) -> Pass
         raise InvalidRequest(
             f"{param}: got {text[:60]!r}, which adds no token to the prompt, expected some text.", param=param
         )
-    return Passage(tokens, first)
+    return Passage(tokens, first, param=param)

@@ -99,16 +99,15 @@ def _passage(settings: Settings, lab: "Lab") -> "Passage":
     """The text to look along: given, or the engine's own."""
     from thermoscope.instruments._passage import given, spoken
 
-    match settings.text, settings.file:
-        case None, None:
-            prompt = lab.tokens(settings.prompt, chat=settings.chat)
-            sampling = settings.model_dump(include={"temperature", "top_p", "seed", "max_tokens"})
-            return spoken(lab, prompt, **sampling)
-        case str(text), None:
-            return given(lab, settings.prompt, text, "text", chat=settings.chat)
-        case None, file:
-            return given(lab, settings.prompt, file.text, "file", chat=settings.chat)
-    raise InvalidRequest("file: got one beside text, expected only one of the two.", param="file")
+    if settings.text is not None and settings.file is not None:
+        raise InvalidRequest("file: got one beside text, expected only one of the two.", param="file")
+    if settings.text is not None:
+        return given(lab, settings.prompt, settings.text, "text", chat=settings.chat)
+    if settings.file is not None:
+        return given(lab, settings.prompt, settings.file.text, "file", chat=settings.chat)
+    prompt = lab.tokens(settings.prompt, chat=settings.chat)
+    sampling = settings.model_dump(include={"temperature", "top_p", "seed", "max_tokens"})
+    return spoken(lab, prompt, **sampling)
 
 
 def _next(settings: Settings, lab: "Lab", z: Logits) -> Reading:
