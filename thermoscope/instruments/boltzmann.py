@@ -135,8 +135,8 @@ def _two_tables(z: Logits, names: dict[int, str], temperature: float) -> Reading
             f"{1 / states.z:.4g}: softmax and Boltzmann are one distribution, whichever way it is written.",
             f"Optimisation: the loss of a token is −log p = (E − F)/T, how far its energy lies above the "
             f"free energy: {abs(math.log(states.z)):.4g} nats for {best!r}. A gradient step lowers the "
-            f"energy of the token that came by (1 − p)/T of its rate and raises each other's by p/T, until p is "
-            f"what the data say.",
+            f"energy of the token that came by (1 − p)/T of its rate and raises each other's by p/T, until p "
+            f"is what the data say.",
         ],
         tables=[
             Table(
