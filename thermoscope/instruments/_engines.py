@@ -1,6 +1,6 @@
 """What five engines keep at the same settings: of the next token, and along a text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -101,10 +101,8 @@ def _side_by_side(
     mean = np.mean([each.kept for each in along], axis=0)
     differs = np.sum([each.differs for each in along], axis=0)
     rows: list[tuple[Cell, ...]] = []
-    groups: dict[bytes, list[str]] = {}
     for at, (name, every) in enumerate(stages.items()):
         last = every[-1]
-        groups.setdefault(np.sort(last.kept).tobytes(), []).append(name)
         chain = " → ".join(f"{stage.name} {len(stage.kept)}" for stage in every)
         rows.append(
             (
@@ -112,7 +110,11 @@ def _side_by_side(
                 float(mean[at]), int(differs[at]),
             )
         )  # fmt: skip
-    sizes = [f"{len(stages[names[0]][-1].kept):,} in {', '.join(names)}" for names in groups.values()]
+    sets = {name: np.sort(every[-1].kept) for name, every in stages.items()}
+    sizes = [
+        f"{len(sets[names[0]]):,} in {', '.join(names)}"
+        for names in _alike({name: each.tobytes() for name, each in sets.items()})
+    ]
     asked = [
         f"T = {filters.temperature:g}",
         *(f"{name} = {getattr(filters, name):g}" for name in filters.active),
@@ -141,6 +143,7 @@ def _side_by_side(
             ),
         ],
         checks=[_checked(z, filters, stages)],
+        notes=["The engines get these settings and no others: their own defaults are left out."],
     )
 
 
@@ -192,11 +195,13 @@ def _positions(contexts: Sequence[str], along: Sequence[Counts]) -> Reading:
     if not places:
         return Reading()
     furthest = max(places, key=lambda at: max(along[at].kept) / min(along[at].kept))
-    sizes = ", ".join(
-        f"{count:,} in {name}" for name, count in zip(PROFILES, along[furthest].kept, strict=True)
-    )
+    counts = {name: [each.kept[at] for each in along] for at, name in enumerate(PROFILES)}
+    sizes = [
+        f"{counts[names[0]][furthest]:,} in {', '.join(names)}"
+        for names in _alike({name: each[furthest] for name, each in counts.items()})
+    ]
     return Reading(
-        findings=[f"They are furthest apart after {contexts[furthest]!r}: {sizes}."],
+        findings=[f"They are furthest apart after {contexts[furthest]!r}: {'; '.join(sizes)}."],
         tables=[
             Table(
                 "differing",
@@ -211,10 +216,18 @@ def _positions(contexts: Sequence[str], along: Sequence[Counts]) -> Reading:
                 "engines",
                 "How many tokens each engine keeps along the text",
                 [
-                    line(range(len(along)), [each.kept[at] for each in along], name)
-                    for at, name in enumerate(PROFILES)
+                    line(range(len(along)), counts[names[0]], ", ".join(names), text=list(contexts))
+                    for names in _alike({name: tuple(each) for name, each in counts.items()})
                 ],
-                axes("position", "tokens", yaxis={"type": "log"}),
+                axes("position", "tokens", yaxis={"type": "log", "dtick": "D2"}),
             )
         ],
     )
+
+
+def _alike(kept: Mapping[str, Hashable]) -> list[list[str]]:
+    """The engines, those together that keep the same."""
+    groups: dict[Hashable, list[str]] = {}
+    for name, what in kept.items():
+        groups.setdefault(what, []).append(name)
+    return list(groups.values())

@@ -79,7 +79,8 @@ def flexibility(lab: "Lab", passage: Passage, p: float, temperature: float) -> R
     k = equal_k([place.size for place in places])
     # A second pass over the text: k is known only now, and all logits of a long one would fill the memory.
     masses = [float(greatest(boltzmann.probabilities(z, temperature), k).sum()) for z in passage.rows(lab)]
-    parts = [_filters(places, k, masses, p), _contexts(lab, passage, places, masses)]
+    contexts = passage.contexts(lab)
+    parts = [_filters(contexts, places, k, masses, p), _contexts(lab, passage, contexts, places, masses)]
     if trace is not None:
         recorded = Check(
             "recorded set = V(p)",
@@ -129,7 +130,9 @@ def _excess(kept: Float[np.ndarray, "kept"], top_p: float) -> float:
     return max(0.0, mass - float(kept.min()) - top_p, top_p - mass)
 
 
-def _filters(places: Sequence[Place], k: int, masses: Sequence[float], top_p: float) -> Reading:
+def _filters(
+    contexts: Sequence[str], places: Sequence[Place], k: int, masses: Sequence[float], top_p: float
+) -> Reading:
     """The nucleus and the fixed k side by side, over all positions."""
     sizes = np.array([place.size for place in places])
     reached, nuclear, fixed = (
@@ -176,10 +179,10 @@ def _filters(places: Sequence[Place], k: int, masses: Sequence[float], top_p: fl
                 "sizes",
                 "The size of the nucleus along the text",
                 [
-                    line(at, sizes.tolist(), "|V(p)|", line={"shape": "hvh"}),
+                    line(at, sizes.tolist(), "|V(p)|", line={"shape": "hvh"}, text=list(contexts)),
                     line([0, count - 1], [k, k], f"k = {k}", line={"dash": "dot"}),
                 ],
-                axes("position", "tokens", yaxis={"type": "log"}),
+                axes("position", "tokens", yaxis={"type": "log", "dtick": "D2"}),
             ),
             Figure(
                 "masses",
@@ -217,14 +220,18 @@ def _quantile(sizes: Int[np.ndarray, "positions"], share: float) -> int:
     return int(np.quantile(sizes, share, method="inverted_cdf"))
 
 
-def _contexts(lab: "Lab", passage: Passage, places: Sequence[Place], masses: Sequence[float]) -> Reading:
+def _contexts(
+    lab: "Lab",
+    passage: Passage,
+    contexts: Sequence[str],
+    places: Sequence[Place],
+    masses: Sequence[float],
+) -> Reading:
     """Every position, and those where the distribution is flattest and sharpest."""
     piece = lab.model.tokenizer.piece
     rows = [
         (at, context, piece(token), place.size, place.entropy, place.top)
-        for at, (context, token, place) in enumerate(
-            zip(passage.contexts(lab), passage.text, places, strict=True)
-        )
+        for at, (context, token, place) in enumerate(zip(contexts, passage.text, places, strict=True))
     ]
     ranked = sorted(rows, key=lambda row: row[3:5])
     some = min(EXTREMES, -(-len(rows) // 2))
