@@ -14,11 +14,11 @@ import thermoscope
 from benchmarks.studies.passages import Passage, passages
 from benchmarks.studies.results import Key, Results
 from benchmarks.studies.speaker import answers
-from thermoscope.bench import figure as figures
 from thermoscope.engine.language_model import DEFAULT, LanguageModel
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Trace
 from thermoscope.errors import ThermoscopeError
+from thermoscope.instruments.shape import page
 
 INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
@@ -96,7 +96,7 @@ def run(
     """The study from its arguments to its figure, and one JSON line last; Ctrl-C leaves what was found."""
     try:
         if arguments.figure:
-            figures.check(arguments.figure)
+            page.check(arguments.figure)
         study = Study(name, arguments)
         try:
             result = {**study.about, "passages": arguments.passages, **measure(study)}
