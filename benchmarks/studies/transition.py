@@ -7,6 +7,7 @@ replay: entropy and heat capacity of the distributions that it drew from, −log
 ended in a loop. A table for people, and one JSON line last. docs/studies/transition.md says what was found.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from rich.table import Table
 
 from benchmarks.studies.intervals import interval, resampled
 from benchmarks.studies.metrics import repeated_phrase
+from benchmarks.studies.results import Key
 from benchmarks.studies.speaker import seed
 from benchmarks.studies.study import Study, parse, run
-from thermoscope.engine.replay import replay
+from thermoscope.engine.replay import Replay, replay
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.trace import Trace
-from thermoscope.laws.boltzmann import thermodynamics
+from thermoscope.laws.boltzmann import curve, thermodynamics
 
 HOTTEST = 2.0
 EVERY = 4  # of the answer's distributions, this one in how many is taken apart: neighbours tell much the same
@@ -32,11 +34,12 @@ CURVES = {
     "entropy": "entropy",
     "late": "its last half",
     "surprisal": "−log p drawn",
-    "heat_capacity": "C, context fixed",
+    "heat_capacity": "C of its own text",
+    "human": "C of human text",
     "total": "T ds/dT, all",
     "spread": "spread",
 }
-PEAKED = ("heat_capacity", "total", "spread")
+PEAKED = ("heat_capacity", "human", "total", "spread")
 
 
 def main() -> None:
@@ -56,22 +59,35 @@ def measure(study: Study) -> dict[str, Any]:
         for number, passage in enumerate(study.passages)
     }
     study.ask(asked, lambda trace: read(study, trace))
+    control = f"human text at {points} temperatures"
+    study.fill(
+        [(control, number) for number in range(len(study.passages))],
+        lambda keys: listen(study, keys, temperatures),
+    )
+    human = study.results.of(control, len(study.passages))
     rows = [study.results.of(temperature, len(study.passages)) for temperature in temperatures]
-    result = {"temperatures": temperatures, **summarise(rows, temperatures)}
+    result = {"temperatures": temperatures, **summarise(rows, human, temperatures)}
     result["replay_residual"] = max(row["residual"] for point in rows for row in point)
     result["mean_tokens"] = [float(np.mean([len(row["tokens"]) for row in point])) for point in rows]
     Console(width=150).print(table(result))
     return result
 
 
-def read(study: Study, trace: Trace) -> dict[str, Any]:
-    """Of one answer: its tokens, what they were drawn from, and how far the replay was from what spoke."""
-    temperature, records = trace.sampling["temperature"], [step.record for step in trace.steps]
-    tokens = (*trace.prompt, *trace.tokens)
+def look(
+    study: Study, prompt: Sequence[int], following: Sequence[int]
+) -> tuple[Replay, Float[np.ndarray, "some vocab"]]:
+    """A replay of both, and of the logits before each token of `following`, every `EVERY`-th."""
+    tokens = (*prompt, *following)
     seen = study.lm.runner.call(lambda: replay(study.lm.model, tokens, logits=True))
     assert seen.logits is not None
-    drawn_from = seen.logits[len(trace.prompt) - 1 : -1]  # the last row is what would come next
-    states = thermodynamics(drawn_from[::EVERY].numpy(), temperature)
+    return seen, seen.logits[len(prompt) - 1 : -1 : EVERY].numpy()  # the last row is what would come next
+
+
+def read(study: Study, trace: Trace) -> dict[str, Any]:
+    """Of one answer: its tokens, what they were drawn from, and how far the replay was from what spoke."""
+    seen, logits = look(study, trace.prompt, trace.tokens)
+    states = thermodynamics(logits, trace.sampling["temperature"])
+    records = [step.record for step in trace.steps]
     surprisals = [-record.sampler_logprob for record in records if record is not None]
     return {
         "tokens": trace.tokens,
@@ -82,10 +98,22 @@ def read(study: Study, trace: Trace) -> dict[str, Any]:
     }
 
 
-def summarise(rows: list[list[dict[str, Any]]], temperatures: list[float]) -> dict[str, Any]:
+def listen(
+    study: Study, keys: Iterable[Key], temperatures: Sequence[float]
+) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """The control: mean C at every temperature where the text is human, and so the same at all of them."""
+    for key in keys:
+        _, logits = look(study, *study.passages[key[1]])
+        yield key, {"heat_capacity": curve(logits, temperatures).heat_capacity.mean(axis=0).tolist()}
+
+
+def summarise(
+    rows: list[list[dict[str, Any]]], human: list[dict[str, Any]], temperatures: list[float]
+) -> dict[str, Any]:
     """The curves with 95% intervals over passages, a passage's answers at all temperatures drawn together."""
     numbers = [[numbers_of(row) for row in point] for point in rows]
     found = {name: np.array([[each[name] for each in point] for point in numbers]) for name in numbers[0][0]}
+    found["human"] = np.array([row["heat_capacity"] for row in human]).T
 
     def curves(drawn: Any) -> Float[np.ndarray, "curves points"]:
         means = {name: values[:, drawn].mean(axis=1) for name, values in found.items()}
@@ -141,7 +169,7 @@ def draw(result: dict[str, Any]) -> Any:
     panels = (
         ("repetition", "early"),
         ("entropy", "late", "surprisal"),
-        ("heat_capacity", "total"),
+        ("heat_capacity", "human", "total"),
         ("spread",),
     )
     titles = ("repetition, %", "entropy rate, nats a token", "heat capacity", "spread among answers, nats")

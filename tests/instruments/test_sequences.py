@@ -7,8 +7,8 @@ import torch
 
 from thermoscope import instruments
 
-PROMPT = "The capital of France is"
-TEXTS = (" Paris.", " a large city in the north", " Paris, of course")
+PROMPT = "The boy went to the"
+TEXTS = (" bathroom", " local market", " store and bought a")
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_at_one_both_are_the_same_and_at_others_not(take):
 
 
 def test_the_ends_of_the_range(take, lm):
-    cold = take(temperature=0, continuations=[" the", " a"])  # the best token is another one
+    cold = take(temperature=0, continuations=[" bank", " moon"])  # the best token is another one
     assert [row["by_token"] for row in rows(cold, "tempered")[:2]] == [None, None]
     assert sorted(row["boltzmann"] for row in rows(cold, "tempered")[:2]) == [0, 1]
     assert "no text of the set is ever said" in cold.findings[-1]
@@ -102,6 +102,6 @@ def test_the_ends_of_the_range(take, lm):
 
 
 def test_one_text_is_tempered_the_same_either_way(take):
-    reading = take(continuations=[" Paris."])
+    reading = take(continuations=[" market."])
     assert "the same at every temperature" in reading.findings[-1]
     assert reading.passed

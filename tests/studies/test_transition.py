@@ -25,8 +25,9 @@ def result():
         ]
 
     rows = [at(0.5, 1.0, LOOP), at(1.0, 5.0, [*LOOP[:6], *FREE[:6]]), at(2.0, 2.0, FREE)]
+    human = [{"heat_capacity": [1.0, 2.0, 3.0]}, {"heat_capacity": [3.0, 4.0, 5.0]}]
     about = {"model": "made up", "passages": 2, "tokens": 12, "temperatures": TEMPERATURES}
-    return {**about, **summarise(rows, TEMPERATURES)}
+    return {**about, **summarise(rows, human, TEMPERATURES)}
 
 
 def test_the_curves_are_means_over_answers(result):
@@ -36,6 +37,7 @@ def test_the_curves_are_means_over_answers(result):
     assert result["repetition"]["value"] == [50.0, 0.0, 0.0]
     assert result["early"]["value"] == [50.0, 50.0, 0.0]
     assert result["surprisal"] == {"value": [2.0] * 3, "low": [2.0] * 3, "high": [2.0] * 3}
+    assert result["human"]["value"] == [2.0, 3.0, 4.0]
     assert result["spread"]["value"] == pytest.approx([math.sqrt(0.5)] * 3)
 
 

@@ -160,9 +160,8 @@ def _loss(
     ]
     return Reading(
         findings=[
-            f"Optimisation: the loss of {labels[target]!r} is (E − F)/T = −log p = {cost:.4g} nats, how far "
-            f"its energy lies above the free energy. Its gradient is what the model expects less what the "
-            f"data say, (p − 1)/T: {step}."
+            f"The loss of {labels[target]!r} is (E − F)/T = −log p = {cost:.4g} nats. Its gradient is the "
+            f"model's average less the data's, (p − 1)/T: {step}."
         ],
         tables=[
             Table(

@@ -72,10 +72,9 @@ def measure(z: Row, temperature: float, gauge: float) -> Reading:
             f"What can be measured: E_0 − F = {value['E_0 − F']:.4g}, U − F = T S = {value['U − F']:.4g}, "
             f"S = {value['S']:.4g} nats, Var E = {value['Var E']:.4g}, C = {value['C']:.4g}. What cannot: E, "
             f"U, F and log Z, for adding {gauge:g} to every logit moves them and no probability.",
-            f"Generalisation: a token's loss −log p = (E − F)/T is how far its energy lies above the free "
-            f"energy. Averaged over the model's own tokens that is (U − F)/T = S = {value['S']:.4g} nats "
-            f"(perplexity {math.exp(value['S']):.4g}): what this state costs on data that it fits exactly. "
-            f"What other data cost beyond their own entropy is a divergence, KL(data‖model).",
+            f"Generalisation: averaged over the model's own tokens the loss (E − F)/T is (U − F)/T = S = "
+            f"{value['S']:.4g} nats (perplexity {math.exp(value['S']):.4g}), what this state costs on data "
+            f"that it fits exactly. What other data cost beyond their own entropy is KL(data‖model).",
         ],
         tables=[
             Table(

@@ -65,7 +65,10 @@ def against_temperature(z: Row, temperature: float) -> Reading:
                 axes(
                     "T", "nats of logit, from the best token's energy", xaxis={"type": "log"},
                     yaxis={"range": [-2 * high, high]},
-                    yaxis2={"title": {"text": "S in nats; C"}, "overlaying": "y", "side": "right"},
+                    yaxis2={
+                        "title": {"text": "S in nats; C"}, "overlaying": "y", "side": "right",
+                        "rangemode": "tozero", "tickmode": "auto", "showgrid": False,
+                    },
                 ),
             )
         ],

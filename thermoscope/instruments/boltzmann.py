@@ -132,12 +132,17 @@ def _two_tables(z: Logits, names: dict[int, str], temperature: float) -> Reading
     return Reading(
         findings=[
             f"{at} Z = {states.z:.5g}, counted from the best token {best!r}, which so has p = 1/Z = "
-            f"{1 / states.z:.4g}: softmax and Boltzmann are one distribution, whichever way it is written."
+            f"{1 / states.z:.4g}: softmax and Boltzmann are one distribution, whichever way it is written.",
+            f"Optimisation: the loss of a token is −log p = (E − F)/T, how far its energy lies above the "
+            f"free energy: {abs(math.log(states.z)):.4g} nats for {best!r}. A gradient step lowers the "
+            f"energy of the token that came by (1 − p)/T of its rate and raises each other's by p/T, until p "
+            f"is what the data say.",
         ],
         tables=[
             Table(
                 "two",
-                f"The same state twice, {at[0].lower()}{at[1:]}: as logits (left), as energies (right)",
+                f"The same state twice, at T = {temperature:g}: as logits, then as energies; the last line "
+                "is all other tokens",
                 TWO,
                 rows,
             )

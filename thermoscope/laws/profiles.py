@@ -4,19 +4,20 @@ The same settings keep different tokens on different engines. A profile says wha
 stage, each on what the one before left. Symbols and errors are those of `truncation`.
 
 - `openai` is Thermoscope's own: temperature first, ties to the lower id, nothing more where a sum meets p.
-- `hf` is `generate` of transformers 5.23: top-k keeps all ties at its edge; the nucleus is summed from the
-  least probable token up, so that ties at its edge go to the higher id; typical keeps ties of the distance.
-- `vllm` is vLLM 0.32 (`v1/sample`, its PyTorch path): min-p before top-k; edges as in `hf`; a temperature
-  between 0 and 0.01 is 0.01.
+- `hf` is `generate` of transformers 5.24: top-k keeps all ties at its edge, and typical all ties of the
+  distance.
+- `vllm` is vLLM 0.32 (`v1/sample`, its PyTorch path): min-p before top-k, which keeps all ties at its edge; a
+  temperature between 0 and 0.01 is 0.01.
 - `sglang` is SGLang 0.5 (`layers/sampler.py`, its PyTorch backend): top-k and the nucleus are cut jointly,
   the nucleus from the distribution that top-k has not touched; it keeps one token more where the sum meets p;
   a temperature below 1e-6 is greedy.
 - `llama.cpp` is llama.cpp's default chain: temperature last, so filters see the model's own distribution;
   typical must go beyond its mass; with Mirostat no other filter runs.
 
-In exact arithmetic the sets are those engines'. Where a sum meets p to within rounding, an engine's own
-float32 decides for itself. A value that an engine refuses (T = ∞, top_p = 0 in vLLM) is what its formula
-makes of it.
+In exact arithmetic the sets are those engines'. They leave two things to chance: where a sum meets p to
+within rounding, float32 decides; and where tokens tie at the nucleus's edge, a sort that is not stable
+decides which of them stay (how many is certain), so that here the lower ids do. A value that an engine
+refuses (T = ∞, top_p = 0 in vLLM) is what its formula makes of it.
 """
 
 import math
@@ -180,7 +181,8 @@ _LAWS: Mapping[str, Callable[..., truncation.Kept]] = {
     "mirostat": truncation.epsilon,
 }
 
-_FROM_BELOW = {"top_k": {"ties": "all"}, "top_p": {"ties": "higher"}}  # how hf and vllm cut
+_WITH_TIES = {"ties": "all"}
+_BEYOND = {"beyond": True}
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
@@ -207,20 +209,20 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                 name="hf",
                 adjustments=("bias", "repetition"),
                 order=("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon", "eta"),
-                rules=_FROM_BELOW | {"typical_p": {"ties": "all"}},
+                rules={"top_k": _WITH_TIES, "typical_p": _WITH_TIES},
             ),
             Profile(
                 name="vllm",
                 adjustments=("bias", "repetition", "counts"),
                 order=("temperature", "min_p", "top_k", "top_p"),
-                rules=_FROM_BELOW,
+                rules={"top_k": _WITH_TIES},
                 tempered=lambda asked: max(asked, 0.01) if asked else 0.0,
             ),
             Profile(
                 name="sglang",
                 adjustments=("counts", "repetition", "bias"),
                 order=("temperature", "top_k", "top_p", "min_p"),
-                rules={"top_p": {"beyond": True}},
+                rules={"top_p": _BEYOND},
                 tempered=lambda asked: asked if asked >= 1e-6 else 0.0,
                 joint=True,
             ),
@@ -238,7 +240,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                     "temperature",
                     "mirostat",
                 ),
-                rules={"typical_p": {"beyond": True}},
+                rules={"typical_p": _BEYOND},
                 mirostat_alone=True,
             ),
         )

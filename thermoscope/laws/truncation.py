@@ -30,8 +30,8 @@ EQUAL = 1e-12
 
 ROWS = 64  # of the table that the logits are laid out in to find the k-th greatest, a number a column
 
-Ties = Literal["lower", "higher", "all"]
-"""Who is kept of tokens that tie at a set's edge: those with the lower ids, with the higher ids, or all."""
+Ties = Literal["lower", "all"]
+"""Who is kept of tokens that tie at a set's edge: those with the lower ids, or all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +93,7 @@ def top_k(
     if ties == "all":
         return Kept(logits, np.flatnonzero(logits >= edge), temperature, mass)
     above, equal = np.flatnonzero(logits > edge), np.flatnonzero(logits == edge)
-    free = k - len(above)
-    members = np.concatenate((above, equal[:free] if ties == "lower" else equal[-free:]))
+    members = np.concatenate((above, equal[: k - len(above)]))
     members.sort()
     return Kept(logits, members, temperature, mass)
 
@@ -105,7 +104,6 @@ def nucleus(
     temperature: float = 1.0,
     *,
     mass: float | None = None,
-    ties: Ties = "lower",
     beyond: bool = False,
 ) -> Kept:
     r"""The smallest set of most probable tokens whose probability is at least p, for p in [0, 1].
@@ -130,7 +128,7 @@ def nucleus(
         return _weights(logits, ids, temperature, best)
 
     reach = 2.0 * min(max(temperature, 1e-3), 1e3)
-    members = _fewest(best - logits, weigh, p * mass, reach, ties, beyond)
+    members = _fewest(best - logits, weigh, p * mass, reach, "lower", beyond)
     return Kept(logits, members, temperature, mass)
 
 
@@ -328,8 +326,6 @@ def _fewest(
         if len(ids) == len(distance) or weigh(ids).sum() > goal:
             break
         reach *= 2
-    if ties == "higher":
-        ids = ids[::-1]
     ids = ids[np.argsort(distance[ids], kind="stable")]
     last = int(np.searchsorted(np.cumsum(weigh(ids)), goal, side="right" if beyond else "left"))
     if ties == "all":

@@ -1,22 +1,42 @@
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from thermoscope import instruments
 from thermoscope.engine.replay import replay
 from thermoscope.errors import InvalidRequest, ReadingCancelled
 from thermoscope.instruments.shape.lab import Lab, Progress
+from thermoscope.instruments.shape.reading import Reading
 
 PROMPT = "The capital of France is"
 
 
 def test_the_model_is_loaded_when_it_is_asked_for():
     loads = []
-    lab = Lab(lambda: loads.append("loaded") or "model")
+    lm = SimpleNamespace(model="packed once")
+    lab = Lab(lambda: loads.append("loaded") or lm)
     assert lab.loaded is None
-    assert (lab.model, lab.model) == ("model", "model")
+    assert lab.settled
+    assert lab.model is lab.model is lm
     assert loads == ["loaded"]
-    assert lab.loaded == "model"
+    assert lab.loaded is lm
+
+
+def test_a_reading_is_of_one_packing_of_the_model(toy, monkeypatch):
+    """Where the native step takes over in the middle, the reading is taken again."""
+    lm = SimpleNamespace(name="m", precision="int4", model="PyTorch's kernels")
+    coin, taken = instruments.instrument(toy), []
+
+    def read(settings, lab):
+        taken.append(lab.model.model)
+        lm.model = "the native step"
+        return Reading(findings=taken)
+
+    monkeypatch.setattr(coin.module, "read", read)
+    coin.read(coin.settings.parse({}), Lab(lambda: lm))
+    assert taken == ["PyTorch's kernels", "the native step"]
 
 
 def test_progress_is_told_and_cancelling_ends_it():

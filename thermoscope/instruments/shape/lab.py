@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.request import Request
     from thermoscope.engine.sequence import Delta
     from thermoscope.engine.trace import Trace
+    from thermoscope.models.model import Model
 
 Item = TypeVar("Item")
 TIE, LOOSE_TIE = {"fp32": 1e-4}, 0.05  # nats that two ways through a library's products may lie apart
@@ -49,6 +50,7 @@ class Lab:
     ) -> None:
         self._load = load
         self._model: LanguageModel | None = None
+        self._packing: Model | None = None
         self._watch = watch
         self._background = background
         self._cancelled = threading.Event()
@@ -58,7 +60,13 @@ class Lab:
         """The model that is looked at."""
         if self._model is None:
             self._model = self._load()
+            self._packing = self._model.model
         return self._model
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model is in the packing that it was in at first; see `engine.upgrade`."""
+        return self._model is None or self._model.model is self._packing
 
     @property
     def loaded(self) -> "LanguageModel | None":
