@@ -72,7 +72,7 @@ def test_a_prompt_may_be_what_a_user_says(lm, lab):
 
 
 def test_a_prompt_that_fills_the_context_is_refused(lm, lab):
-    with pytest.raises(InvalidRequest, match=f"expected fewer than {lm.context}, the context") as caught:
+    with pytest.raises(InvalidRequest, match=f"expected at most {lm.context}, the context") as caught:
         lab.tokens("word " * lm.context)
     assert caught.value.param == "prompt"
 

@@ -219,8 +219,8 @@ class Lab:
             raise ReadingCancelled("reading: it was cancelled.")
 
     def _check_room(self, tokens: Sequence[int], param: str) -> None:
-        if len(tokens) >= self.model.context:
+        if len(tokens) > self.model.context:
             raise InvalidRequest(
-                f"{param}: got {len(tokens)} tokens, expected fewer than {self.model.context}, the context.",
+                f"{param}: got {len(tokens)} tokens, expected at most {self.model.context}, the context.",
                 param=param,
             )
