@@ -15,7 +15,7 @@ import typer
 import thermoscope as ts
 from tests.peer.test_openai_legacy import TEMPERATURE
 from tests.server.conftest import serving
-from thermoscope import cli
+from thermoscope import cli, instruments
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.trace import Record, Step
 from thermoscope.server.errors import describe
@@ -49,6 +49,7 @@ def commands():
 
 
 COMMANDS = list(commands())
+CARDS = instruments.names()
 SHOWN = [each for each in COMMANDS if each.values[0][0] == "run" and each.values[1]]
 
 
@@ -77,6 +78,45 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(name, tmp_path):
         assert digits.sub("", out) == digits.sub("", shown)
         numbers = [[float(each) for each in digits.findall(text)] for text in (out, shown)]
         assert numbers[0] == pytest.approx(numbers[1], abs=0.1)
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_the_python_of_a_card_runs(card, tmp_path):
+    assert python("\n".join(blocks(f"docs/cards/{card}.md", "python runnable")), tmp_path)
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_the_request_of_a_card_is_answered(card, address):
+    for body in blocks(f"docs/cards/{card}.md", f"json {card}"):
+        answer = httpx.post(f"{address}/v1/instruments/{card}", json=json.loads(body), timeout=120)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["passed"]
+
+
+@pytest.mark.parametrize(("arguments", "output"), [each for each in COMMANDS if each.values[0][0] in CARDS])
+def test_a_card_prints_what_its_page_shows(arguments, output, tmp_path):
+    """A page leaves lines out, and says so with a line of one ellipsis."""
+    if not output:
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "thermoscope", *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [line.rstrip() for line in done.stdout.splitlines()]
+    for line in output.splitlines():
+        assert line.strip() in ("", "…") or line.rstrip() in printed, line
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_the_page_of_a_card_names_what_it_shows(card):
+    """Every table and every check that a plain reading has."""
+    text = page(f"docs/cards/{card}.md")
+    with ts.load() as lm:
+        reading = ts.read(card, model=lm, prompt="The capital of France is")
+    for table in reading.tables:
+        assert f"`{table.name}`" in text
+    for check in reading.checks:
+        assert check.name in text
 
 
 def test_todays_client_of_the_readme_runs(address, tmp_path):

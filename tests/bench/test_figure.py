@@ -4,7 +4,7 @@ import pytest
 
 from tests.cli.test_bench import report
 from thermoscope.bench import figure
-from thermoscope.errors import InvalidRequest, ThermoscopeError
+from thermoscope.errors import ThermoscopeError
 
 
 def test_bars_are_the_parts_and_marks_the_limits():
@@ -17,13 +17,6 @@ def test_bars_are_the_parts_and_marks_the_limits():
     assert marks["thermoscope, depth 10"] == [200.0]
     assert marks["llama.cpp, depth 10"] == [80.0]
     assert drawn.layout.barmode == "stack"
-
-
-def test_png_without_kaleido_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(figure, "find_spec", lambda _: None)
-    with pytest.raises(InvalidRequest, match=r"PNG needs the package kaleido .* take \.html"):
-        figure.check(tmp_path / "step.png")
-    figure.check(tmp_path / "step.html")
 
 
 def test_png_without_chromium_is_a_line(tmp_path, monkeypatch):

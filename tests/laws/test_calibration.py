@@ -88,6 +88,15 @@ def test_tokens_that_were_cut_off_do_not_count():
     assert fit(wide, wide.argmin(axis=1) * 0 + 5 + logits.argmin(axis=1)) == math.inf
 
 
+def test_a_constant_for_each_row_changes_nothing():
+    logits, labels = labelled(8, temperature=0.8)
+    logits = np.round(logits * 2**16).astype(float) / 2**16  # on a grid, so that the sum is not rounded
+    moved = logits + np.arange(300.0)[:, None]
+    assert fit(moved, labels) == fit(logits, labels)
+    assert nll(moved, labels, 0.7) == nll(logits, labels, 0.7)
+    assert reliability(moved, labels) == reliability(logits, labels)
+
+
 def test_blocks_change_nothing_and_need_little_memory(monkeypatch):
     logits, labels = labelled(4, rows=64, vocab=49_152, temperature=1.5)
     tracemalloc.start()

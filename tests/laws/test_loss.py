@@ -56,6 +56,15 @@ def test_both_hold_for_a_whole_vocabulary(temperature):
         assert abs(temperature * math.fsum(slope)) <= 1e-12
 
 
+@repeatable
+@given(arrays(np.int64, 8, elements=st.integers(-(2**30), 2**30)), st.integers(-(2**30), 2**30), TEMPERATURES)
+def test_a_constant_changes_neither(numerators, constant, temperature):
+    logits, label = numerators / 2**20, np.array(3)  # on a grid, so that the sum is not rounded
+    moved = logits + constant / 2**20
+    assert loss(moved, label, temperature) == loss(logits, label, temperature)
+    assert (gradient(moved, label, temperature) == gradient(logits, label, temperature)).all()
+
+
 def test_a_sure_answer_costs_little_and_not_nothing():
     sure = np.array([50.0, 0.0, -math.inf])
     assert loss(sure, np.array(0)) == pytest.approx(math.exp(-50), rel=1e-14)

@@ -33,6 +33,13 @@ def test_the_distribution_has_what_was_asked_for(logits, share):
     assert max(softmax(logits, temperature_for(row, top_probability=top))) == pytest.approx(top, rel=1e-9)
 
 
+@repeatable
+@given(LOGITS, st.integers(-64_000, 64_000), st.floats(1e-3, 1 - 1e-3))
+def test_a_constant_changes_no_temperature(logits, constant, share):
+    row, nats = np.array(logits), share * math.log(len(logits))
+    assert temperature_for(row + constant / 64, entropy=nats) == temperature_for(row, entropy=nats)
+
+
 @pytest.mark.parametrize("temperature", [1e-200, 1e-3, 0.2, 1.0, 30.0, 1e5, 1e200])
 def test_a_known_temperature_is_found_again(temperature):
     # Two levels: top probability and entropy are known functions of gap / T.

@@ -1,29 +1,12 @@
 """The figure of a measurement: a step's parts beside memory's limit, and speed over batch sizes."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from thermoscope.bench.profile import PARTS
-from thermoscope.errors import InvalidRequest, ThermoscopeError
+from thermoscope.instruments.shape import page
 
-KINDS = (".html", ".png")
-
-
-def check(path: Path) -> None:
-    """Refuse, before anything is measured, a file that could not be written afterwards.
-
-    **Errors:** `InvalidRequest`.
-    """
-    if path.suffix.lower() not in KINDS:
-        raise InvalidRequest(f"--figure: got {path.name!r}, expected a name that ends in .html or .png.")
-    if path.suffix.lower() == ".png" and find_spec("kaleido") is None:
-        raise InvalidRequest(
-            "--figure: PNG needs the package kaleido and a Chromium; run `pip install 'thermoscope[png]'`, "
-            "or take .html."
-        )
-    if not path.parent.is_dir():
-        raise InvalidRequest(f"--figure: got {path}, expected a file in a folder that is there.")
+WIDTH, HEIGHT = 1200, 500  # of a PNG, in points
 
 
 def save(result: dict[str, Any], path: Path) -> None:
@@ -34,12 +17,8 @@ def save(result: dict[str, Any], path: Path) -> None:
     figure = draw(result)
     if path.suffix.lower() == ".html":
         figure.write_html(path, include_plotlyjs=True)
-        return
-    try:
-        figure.write_image(path, width=1200, height=500, scale=2)
-    except Exception as error:  # Kaleido raises its own, its browser's and the system's
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ThermoscopeError(f"--figure: no PNG ({reason}); install Chromium, or take .html.") from error
+    else:
+        page.write_image(figure, path, width=WIDTH, height=HEIGHT)
 
 
 def draw(result: dict[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,9 +32,7 @@ def bench(
     peers: Annotated[
         bool, typer.Option("--peers", help="Run llama.cpp and transformers on the same file beside.")
     ] = False,
-    figure: Annotated[
-        Path | None, typer.Option("--figure", metavar="FILE", help="Draw it there, as .html or .png.")
-    ] = None,
+    figure: options.Figure = None,
     json: options.Json = False,
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.Precision = None,
@@ -52,9 +49,10 @@ def bench(
         for answers in numbers("--batch", batch, least=1)
     ]
     from thermoscope.bench import figure as drawing
+    from thermoscope.instruments.shape import page
 
     if figure is not None:
-        drawing.check(figure)
+        page.check(figure)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("loading", total=None)
         report, missing = _measure(

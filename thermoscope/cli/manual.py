@@ -5,23 +5,28 @@ Write it anew after a change: `python -m thermoscope.cli.manual docs/cli.md`.
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
+from thermoscope import instruments
+
 
 def manual() -> str:
     """The whole manual as Markdown."""
-    from thermoscope.cli import app
+    from thermoscope.cli import app, card
 
     root = typer.main.get_command(app)
     lines = ["# The command line", "", "Written by `python -m thermoscope.cli.manual docs/cli.md`.", ""]
     lines += [
-        "Exit codes: 0 done, 1 `doctor` found something missing, 2 bad input (a line on stderr), 130 Ctrl-C.",
+        "Exit codes: 0 done, 1 `doctor` found something missing or a check of a card failed, 2 bad input (a "
+        "line on stderr), 130 Ctrl-C.",
         "",
     ]
-    for name, command in _commands("thermoscope", root):
+    cards = ((f"thermoscope {name}", card.command(name)) for name in instruments.names())
+    for name, command in chain(_commands("thermoscope", root), cards):
         lines += [f"## {name}", "", *_text(command.help), "", *_table(command.params), ""]
     return "\n".join(lines).rstrip() + "\n"
 

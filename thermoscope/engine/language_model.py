@@ -103,15 +103,9 @@ class LanguageModel:
         """`chat`, a delta at a time; leaving the loop stops the answer."""
         return self._stream(Request(prompt=self._chat_prompt(messages), sampling=_sampling(sampling)))
 
-    def stream(
-        self, prompt: str | Sequence[int], *, background: bool = False, **sampling: Any
-    ) -> Generator[Delta, None, None]:
-        """`generate`, a delta at a time; leaving the loop stops the answer.
-
-        `background`: let other requests go first.
-        """
-        tokens, asked = self._text_prompt(prompt), _sampling(sampling)
-        return self._stream(Request(prompt=tokens, sampling=asked, background=background))
+    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> Generator[Delta, None, None]:
+        """`generate`, a delta at a time; leaving the loop stops the answer."""
+        return self._stream(Request(prompt=self._text_prompt(prompt), sampling=_sampling(sampling)))
 
     def close(self) -> None:
         """Stop the engine; open requests end with `EngineStopped`."""

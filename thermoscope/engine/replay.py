@@ -15,6 +15,7 @@ from torch import Tensor
 from thermoscope.engine.scheduler import PREFILL_CHUNK
 from thermoscope.engine.trace import Trace
 from thermoscope.errors import ContextExceeded, InvalidRequest
+from thermoscope.models.attention import Probe
 from thermoscope.models.cache import Span
 from thermoscope.models.model import Model
 
@@ -56,14 +57,13 @@ class Replay:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the pass gave for `count` consecutive tokens; the rest as in `Replay`.
+    """What the pass gave for some consecutive tokens; the fields as in `Replay`.
 
     `logprobs` are of the tokens that follow, of which the last chunk has one less.
     """
 
-    count: int
     logprobs: Float[Tensor, "given"]
-    logits: Float[Tensor, "count vocab"] | None
+    logits: Float[Tensor, "some vocab"] | None
     kept: dict[tuple[Quantity, int], Tensor]
 
 
@@ -112,16 +112,38 @@ def _chunks(
         if name in keep and layer in wanted:
             kept[name, layer] = value.clone()  # type: ignore[index]
 
+    for start, hidden in _hidden(model, tokens, probe if keep else None):
+        scores = model.decoder.logits(hidden)
+        following = torch.tensor(tokens[start + 1 : start + len(hidden) + 1])
+        given = scores[: len(following)].double()
+        chosen = given.gather(1, following[:, None])[:, 0]
+        yield Chunk(chosen - given.logsumexp(dim=-1), scores if logits else None, dict(kept))
+
+
+def logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Float[Tensor, "some vocab"]]:
+    """The logits after each token from index `first` on, a chunk of the pass at a time.
+
+    Chunks before it give no rows, and take no time for the head. Errors as in `replay`, and at once.
+    """
+    _check(model, tokens, (), set())
+    return _logits_from(model, tokens, first)
+
+
+@torch.inference_mode()
+def _logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Float[Tensor, "some vocab"]]:
+    for start, hidden in _hidden(model, tokens, None):
+        wanted = hidden[max(0, first - start) :]
+        yield model.decoder.logits(wanted) if len(wanted) else torch.empty(0, model.config.vocab)
+
+
+def _hidden(
+    model: Model, tokens: Sequence[int], probe: Probe | None
+) -> Iterator[tuple[int, Float[Tensor, "chunk hidden"]]]:
+    """Each chunk's start, and its rows after the last layer."""
     cache = model.cache(slots=1, context=len(tokens))
     for start in range(0, len(tokens), PREFILL_CHUNK):
         chunk = torch.tensor(tokens[start : start + PREFILL_CHUNK])
-        hidden = model.decoder.forward(chunk, [Span(0, start, len(chunk))], cache, probe if keep else None)
-        scores = model.decoder.logits(hidden)
-        following = torch.tensor(tokens[start + 1 : start + len(chunk) + 1])
-        given = scores[: len(following)].double()
-        chosen = given.gather(1, following[:, None])[:, 0]
-        logprobs = chosen - given.logsumexp(dim=-1)
-        yield Chunk(len(chunk), logprobs, scores if logits else None, dict(kept))
+        yield start, model.decoder.forward(chunk, [Span(0, start, len(chunk))], cache, probe)
 
 
 def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:

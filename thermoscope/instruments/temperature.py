@@ -41,6 +41,9 @@ TEMPERATURES = (
     Column("kl_from_1", "KL(p_T‖p_1), what sampling at T tells apart from T = 1", "nats"),
 )
 CURVES = (*(TEMPERATURES[at] for at in (0, 1, 3, 4)), TOP)
+PROBABILITY_AXIS = {
+    "title": {"text": "probability"}, "overlaying": "y", "side": "right", "tickvals": [0, 0.25, 0.5, 0.75, 1],
+}  # fmt: skip
 SOLVED = (
     Column("quantity", "What was wanted"),
     Column("wanted", "Its value"),
@@ -96,6 +99,11 @@ class Settings(shape.Settings):
         1024, meaning="Labelled tokens to fit and test on.", unit="tokens", ge=2, le=100_000
     )
 
+    @property
+    def distinct(self) -> tuple[float, ...]:
+        """The temperatures, each once."""
+        return tuple(dict.fromkeys(self.temperatures))
+
 
 def read(settings: Settings, lab: "Lab") -> Reading:
     """Look at the next token at each temperature, let the model speak at each, and fit T* if asked to."""
@@ -118,28 +126,31 @@ def _distributions(settings: Settings, names: dict[int, str], z: Logits) -> Read
 
     from thermoscope.laws import boltzmann, divergence
 
-    temperatures, best = settings.temperatures, list(names)
+    temperatures, best = settings.distinct, list(names)
     log_p = [boltzmann.log_probabilities(z, temperature) for temperature in temperatures]
     p = [np.exp(each) for each in log_p]
-    states = boltzmann.curve(z, temperatures)
-    from_one = [divergence.between_temperatures(z, temperature, 1.0) for temperature in temperatures]
+    tops = [float(each[best[0]]) for each in p]
+    entropies = boltzmann.curve(z, temperatures).entropy.tolist()
+    from_one = [float(divergence.between_temperatures(z, temperature, 1.0)) for temperature in temperatures]
     rows: list[tuple[Cell, ...]] = [
         (
-            temperature, float(entropy), float(entropy) / math.log(2), math.exp(entropy),
-            1 / float((each**2).sum()), names[best[0]], float(each[best[0]]), float(divergent),
+            temperature, entropy, entropy / math.log(2), math.exp(entropy), 1 / float((each**2).sum()),
+            names[best[0]], top, divergent,
         )
-        for temperature, each, entropy, divergent in zip(
-            temperatures, p, states.entropy, from_one, strict=True
+        for temperature, each, entropy, top, divergent in zip(
+            temperatures, p, entropies, tops, from_one, strict=True
         )
     ]  # fmt: skip
-    shown = [(names[token], token, float(z[token]), *(float(each[token]) for each in p)) for token in best]
-    labels = [f"{temperature:g}" for temperature in temperatures]
+    shown: list[tuple[Cell, ...]] = [
+        (names[token], token, float(z[token]), *(float(each[token]) for each in p)) for token in best
+    ]
+    labels = [f"{temperature:.12g}" for temperature in temperatures]
     ranked = [repr(name) for name in names.values()]
     return Reading(
         findings=[
-            f"At T = {label} the model has {row[3]:.3g} choices (perplexity); {names[best[0]]!r} gets "
-            f"{100 * row[6]:.3g}%."
-            for label, row in zip(labels, rows, strict=True)
+            f"At T = {label} the model has {math.exp(entropy):.3g} choices (perplexity); {names[best[0]]!r} "
+            f"gets {100 * top:.3g}%."
+            for label, entropy, top in zip(labels, entropies, tops, strict=True)
         ],
         tables=[
             Table("temperatures", "The next token at each temperature", TEMPERATURES, rows),
@@ -174,7 +185,7 @@ def _distributions(settings: Settings, names: dict[int, str], z: Logits) -> Read
             Check(
                 "S = −Σ p log p",
                 "the entropy of F and U, and the sum over tokens",
-                max(map(_entropy_gap, p, log_p, states.entropy)),
+                max(map(_entropy_gap, p, log_p, entropies)),
                 EXACT,
             ),
             Check(
@@ -217,7 +228,7 @@ def _curves(z: Logits) -> Reading:
                 [line(CURVE, entropy, "entropy"), line(CURVE, top, "top probability", yaxis="y2")],
                 axes(
                     "T", "entropy, nats", xaxis=log,
-                    yaxis2={"title": {"text": "probability"}, "overlaying": "y", "side": "right"},
+                    yaxis2=PROBABILITY_AXIS,
                 ),
             ),
         ],
@@ -261,10 +272,10 @@ def _solved(settings: Settings, z: Logits) -> Reading:
 def _spoken(settings: Settings, lab: "Lab", prompt: tuple[int, ...], z: Logits) -> Reading:
     """Continuations: the same dice at every temperature."""
     asked = {"seed": settings.seed, "n": settings.samples, "max_tokens": settings.max_tokens}
-    replies = lab.generate(prompt, [asked | {"temperature": each} for each in settings.temperatures])
+    replies = lab.generate(prompt, [asked | {"temperature": each} for each in settings.distinct])
     traces = [reply.traces for reply in replies]
     rows = []
-    for temperature, answers, colder in zip(settings.temperatures, traces, [None, *traces], strict=False):
+    for temperature, answers, colder in zip(settings.distinct, traces, [None, *traces], strict=False):
         for trace in answers:
             shared = None if colder is None else _shared(trace.tokens, colder[trace.choice].tokens)
             rows.append((temperature, trace.choice, shared, _mean_logprob(trace), trace.text))
@@ -276,7 +287,7 @@ def _spoken(settings: Settings, lab: "Lab", prompt: tuple[int, ...], z: Logits) 
                 "first tokens that the engine drew, and the law with the noise of the same seed",
                 sum(
                     trace.tokens[0] != _drawn(z, temperature, settings.seed, trace.choice)
-                    for temperature, answers in zip(settings.temperatures, traces, strict=True)
+                    for temperature, answers in zip(settings.distinct, traces, strict=True)
                     for trace in answers
                 ),
                 0,

@@ -15,7 +15,7 @@ Errors: `InvalidRequest` for what `boltzmann` and `loss` refuse, for logits that
 for a label that was cut off, which costs ∞ at every temperature.
 
 Source: Guo, Pleiss, Sun & Weinberger 2017, "On Calibration of Modern Neural Networks": section 4.2 (the
-temperature), eqs. 1 to 3 (the bins and the error).
+temperature); section 2 and eq. 3 (the bins and the error).
 """
 
 import math

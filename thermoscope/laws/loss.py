@@ -11,7 +11,7 @@ Symbols: `logits` $z$, [*rows, vocab]; energies $E = -z$; `labels` $y$, the righ
 Errors: `boltzmann`'s, and `InvalidRequest` for labels that are not one token id a row.
 
 Source: Ackley, Hinton & Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", for the two phases;
-LeCun et al. 2006, "A Tutorial on Energy-Based Learning", section 1.3, for the loss.
+LeCun et al. 2006, "A Tutorial on Energy-Based Learning", section 2.2.4, for the loss.
 """
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Readings under way: one at a time, behind everybody's answers; a few wait, and the last ones are kept."""
 
+import os
+import sys
 import threading
 import time
 import uuid
@@ -7,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
-from thermoscope.errors import InstrumentNotFound, ReadingCancelled, TooBusy
+from thermoscope.errors import InstrumentNotFound, ReadingCancelled, ThermoscopeError, TooBusy
 from thermoscope.instruments import Instrument
 from thermoscope.instruments.shape.lab import Lab, Progress
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 WAITING = 16  # readings that wait at most
 KEPT = 64  # readings that can be fetched after they ended
+
+NICE = 10  # of the thread that reads, beside the engine's 0
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 
@@ -71,6 +75,8 @@ class Job:
         self._tell()
         try:
             reading = self.instrument.read(self.settings, self._lab)
+        except ThermoscopeError as error:  # without the frames that it came through, and all that they hold
+            self.outcome.set_exception(error.with_traceback(None))
         except Exception as error:
             self.outcome.set_exception(error)
         else:
@@ -90,7 +96,7 @@ class Jobs:
 
     def __init__(self, model: "LanguageModel") -> None:
         self._model = model
-        self._worker = ThreadPoolExecutor(1, "reading")
+        self._worker = ThreadPoolExecutor(1, "reading", _step_back)
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
@@ -130,6 +136,12 @@ class Jobs:
         with self._lock:
             self._jobs.pop(job, None)
         return found
+
+
+def _step_back() -> None:
+    """Have the engine's threads go first on a core that both want; Linux knows the rank of a thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def describe(job: Job) -> dict[str, Any]:

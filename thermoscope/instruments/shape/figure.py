@@ -9,6 +9,8 @@ Values = Sequence[Any]
 
 COLOURS = ("#2563a6", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
 
+GRID = "#e2e8f0"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -30,12 +32,13 @@ class Figure:
 def axes(x: str, y: str, **more: Any) -> dict[str, Any]:
     """A layout whose axes say what they measure; `more` is merged into it."""
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": x}, "automargin": True},
-        "yaxis": {"title": {"text": y}, "automargin": True},
+        "xaxis": {"title": {"text": x}, "automargin": True, "gridcolor": GRID},
+        "yaxis": {"title": {"text": y}, "automargin": True, "gridcolor": GRID},
         "colorway": list(COLOURS),
         "plot_bgcolor": "#ffffff",
         "font": {"family": "system-ui, sans-serif", "size": 13},
         "legend": {"orientation": "h", "y": -0.2},
+        "margin": {"t": 60},
         "hovermode": "closest",
     }
     for key, value in more.items():

@@ -1,9 +1,9 @@
 """Where a reading is taken: the model, and the handle for progress and cancelling."""
 
+import queue
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack, closing
-from itertools import chain
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,11 +15,15 @@ from thermoscope.instruments.shape.reading import Check
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel, Reply
     from thermoscope.engine.replay import Quantity, Replay
+    from thermoscope.engine.request import Request
     from thermoscope.engine.sequence import Delta
     from thermoscope.engine.trace import Trace
+    from thermoscope.models.model import Model
 
 Item = TypeVar("Item")
 TIE, LOOSE_TIE = {"fp32": 1e-4}, 0.05  # nats that two ways through a library's products may lie apart
+
+PATIENCE = 0.1  # seconds between two looks whether a reading that waits for the engine was called off
 
 
 class Progress(NamedTuple):
@@ -46,6 +50,7 @@ class Lab:
     ) -> None:
         self._load = load
         self._model: LanguageModel | None = None
+        self._packing: Model | None = None
         self._watch = watch
         self._background = background
         self._cancelled = threading.Event()
@@ -55,7 +60,13 @@ class Lab:
         """The model that is looked at."""
         if self._model is None:
             self._model = self._load()
+            self._packing = self._model.model
         return self._model
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model is in the packing that it was in at first; see `engine.upgrade`."""
+        return self._model is None or self._model.model is self._packing
 
     @property
     def loaded(self) -> "LanguageModel | None":
@@ -71,8 +82,7 @@ class Lab:
 
         **Errors:** `ReadingCancelled` after `cancel`.
         """
-        if self._cancelled.is_set():
-            raise ReadingCancelled("reading: it was cancelled.")
+        self._check_cancelled()
         if self._watch is not None:
             self._watch(Progress(what, done, total))
 
@@ -106,20 +116,27 @@ class Lab:
         layers: Collection[int] | None = None,
     ) -> "Replay":
         """One teacher-forced pass over the tokens, keeping the quantities asked for."""
-        from thermoscope.engine.replay import joined
+        from thermoscope.engine.replay import chunks, joined
 
         self._check_room(tokens, "text")
-        return joined(tokens, list(self._chunks(tokens, keep=keep, layers=layers)))
+        return joined(tokens, list(self._pieces(chunks, tokens, keep=keep, layers=layers)))
 
-    def logits(self, tokens: Sequence[int]) -> Iterator[Float[np.ndarray, "vocab"]]:
-        """The logits after each token, one row after another; only a chunk of them is in memory."""
-        self._check_room(tokens, "text")
-        for chunk in self._chunks(tokens, logits=True):
-            yield from chunk.logits.numpy()
+    def logits(
+        self, tokens: Sequence[int], *, first: int = 0, param: str = "text"
+    ) -> Iterator[Float[np.ndarray, "vocab"]]:
+        """The logits after each token from index `first` on; only a chunk of them is in memory.
 
-    def last(self, tokens: Sequence[int]) -> Float[np.ndarray, "vocab"]:
+        `param`: the setting that the tokens are from, for the error where they fill the context.
+        """
+        from thermoscope.engine.replay import logits_from
+
+        self._check_room(tokens, param)
+        for rows in self._pieces(logits_from, tokens, first=first):
+            yield from rows.numpy()
+
+    def last(self, tokens: Sequence[int], *, param: str = "text") -> Float[np.ndarray, "vocab"]:
         """The logits after the last token, in float64."""
-        *_, row = self.logits(tokens)
+        (row,) = self.logits(tokens, first=len(tokens) - 1, param=param)
         return row.astype(np.float64)
 
     def names(self, logits: Float[np.ndarray, "vocab"], count: int) -> dict[int, str]:
@@ -144,41 +161,62 @@ class Lab:
         All are under way at once; an answer does not depend on its company.
         """
         from thermoscope.engine.language_model import Reply
+        from thermoscope.engine.request import Request, Sampling
 
-        total = sum(sampling.get("n", 1) * sampling["max_tokens"] for sampling in samplings)
-        traces: list[list[Trace]] = [[] for _ in samplings]
-        for index, delta in self.track("speaking", self._deltas(prompt, samplings), total):
-            if delta.trace is not None:
-                traces[index].append(delta.trace)
+        requests = [
+            Request(prompt=tuple(prompt), sampling=Sampling(**each), background=self._background)
+            for each in samplings
+        ]
+        total = sum(each.sampling.n * (each.sampling.max_tokens or self.model.context) for each in requests)
+        traces: list[list[Trace]] = [[] for _ in requests]
+        with closing(self._deltas(requests)) as deltas:  # at once: an error may keep the generator alive
+            for index, delta in self.track("speaking", deltas, total):
+                if delta.trace is not None:
+                    traces[index].append(delta.trace)
         return [Reply(sorted(each, key=lambda trace: trace.choice)) for each in traces]
 
-    def _deltas(
-        self, prompt: Sequence[int], samplings: Sequence[Mapping[str, Any]]
-    ) -> "Iterator[tuple[int, Delta]]":
-        with ExitStack() as stack:
-            streams = [
-                stack.enter_context(closing(self.model.stream(prompt, background=self._background, **each)))
-                for each in samplings
-            ]
-            started = [next(stream) for stream in streams]  # the first delta submits
-            for index, (first, stream) in enumerate(zip(started, streams, strict=True)):
-                for delta in chain([first], stream):
-                    yield index, delta
+    def _deltas(self, requests: "Sequence[Request]") -> "Generator[tuple[int, Delta], None, None]":
+        """Which request, and what came of it, in the order of its coming."""
+        arrived: queue.SimpleQueue[tuple[int, Delta | Exception]] = queue.SimpleQueue()
 
-    def _chunks(self, tokens: Sequence[int], **kept: Any) -> Iterator[Any]:
-        """Each chunk is one call on the engine's thread, so that others' tokens come between."""
-        from thermoscope.engine.replay import chunks
+        def deliver(index: int) -> "Callable[[Delta | Exception], None]":
+            return lambda item: arrived.put((index, item))
+
+        tickets = []
+        try:
+            for index, request in enumerate(requests):
+                tickets.append(self.model.runner.submit(request, deliver(index)))
+            left = sum(request.sampling.n for request in requests)
+            while left:
+                try:
+                    index, item = arrived.get(timeout=PATIENCE)
+                except queue.Empty:  # others go first
+                    self._check_cancelled()
+                    continue
+                if isinstance(item, Exception):
+                    raise item
+                left -= item.finish_reason is not None
+                yield index, item
+        finally:
+            for ticket in tickets:
+                ticket.cancel()
+
+    def _pieces(
+        self, look: "Callable[..., Iterator[Item]]", tokens: Sequence[int], **how: Any
+    ) -> Iterator[Item]:
+        """Each piece of a look is one call on the engine's thread, so that others' tokens come between."""
+        from thermoscope.engine.scheduler import PREFILL_CHUNK
 
         runner = self.model.runner
-        going = runner.call(lambda: chunks(runner.engine.model, tokens, **kept))
-        done = 0
-        while True:
-            self.progress("reading", done, len(tokens))
-            chunk = runner.call(lambda: next(going, None))
-            if chunk is None:
-                return
-            done += chunk.count
-            yield chunk
+        going = runner.call(lambda: look(runner.engine.model, tokens, **how))
+        for start in range(0, len(tokens), PREFILL_CHUNK):
+            self.progress("reading", start, len(tokens))
+            yield runner.call(lambda: next(going))
+        self.progress("reading", len(tokens), len(tokens))
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise ReadingCancelled("reading: it was cancelled.")
 
     def _check_room(self, tokens: Sequence[int], param: str) -> None:
         if len(tokens) >= self.model.context:

@@ -1,7 +1,7 @@
 """What an instrument says: findings in words, tables, figures, and the checks that it made on itself."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,20 +154,15 @@ def plain(value: Any) -> Any:
 
     **Errors:** `ValueError` for a number that is none: what is not defined is None.
     """
+    if hasattr(value, "dtype"):  # numpy's, which nobody need import for this
+        value = value.tolist()
     match value:
-        case bool() | str() | None:
+        case bool() | int() | str() | None:
             return value
         case Mapping():
             return {str(key): plain(each) for key, each in value.items()}
-        case Iterable():
-            return [plain(each) for each in value]
-        case int():
-            return value
-    number = float(value)
-    if math.isnan(number):
-        raise ValueError("a reading holds a NaN; expected None where a number is not defined")
-    return (
-        int(value)
-        if hasattr(value, "dtype") and value.dtype.kind in "iu"
-        else (number if math.isfinite(number) else str(number))
-    )
+        case float() if math.isnan(value):
+            raise ValueError("a reading holds a NaN; expected None where a number is not defined")
+        case float():
+            return value if math.isfinite(value) else str(value)
+    return [plain(each) for each in value]

@@ -76,8 +76,10 @@ def _file(value: object) -> object:
         return File.read(value)
     if isinstance(value, str):
         value = {"text": value}
-    if isinstance(value, File):
-        return value
+    return _bounded(value if isinstance(value, File) else _content(value))
+
+
+def _content(value: object) -> File:
     try:
         given = Content.model_validate(value)
         match given.text, given.base64:
@@ -89,9 +91,13 @@ def _file(value: object) -> object:
                 raise ValueError
     except ValueError:  # pydantic's, base64's and Unicode's are of this kind
         raise PydanticCustomError("file", EXPECTED) from None
-    if len(data) > LIMIT:
-        raise PydanticCustomError("file", f"Input should be a file of at most {LIMIT} bytes")
     return File(name=given.name, data=data)
+
+
+def _bounded(file: File) -> File:
+    if len(file.data) > LIMIT:
+        raise PydanticCustomError("file", f"Input should be a file of at most {LIMIT} bytes")
+    return file
 
 
 Source = Annotated[

@@ -1,0 +1,67 @@
+"""A text whose every token is looked at: given, or spoken by the engine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from thermoscope.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from thermoscope.engine.trace import Trace
+    from thermoscope.instruments.shape.lab import Lab
+
+WORDS = 8  # tokens shown of a context
+
+
+@dataclass(frozen=True)
+class Passage:
+    """`tokens`: prompt and text together. `first`: where the text begins.
+
+    `trace`: of the engine's own text. `param`: the setting that a given text is from.
+    """
+
+    tokens: tuple[int, ...]
+    first: int
+    trace: "Trace | None" = None
+    param: str = "text"
+
+    @property
+    def text(self) -> tuple[int, ...]:
+        """The text's own tokens."""
+        return self.tokens[self.first :]
+
+    def rows(self, lab: "Lab") -> Iterator[Float[np.ndarray, "vocab"]]:
+        """The logits that predict each token of the text, float64; every call is a pass of the model."""
+        for row in lab.logits(self.tokens[:-1], first=self.first - 1, param=self.param):
+            yield row.astype(np.float64)
+
+    def contexts(self, lab: "Lab") -> list[str]:
+        """The words before each token of the text."""
+        ends = range(self.first, len(self.tokens))
+        return [lab.model.tokenizer.decode(self.tokens[max(0, end - WORDS) : end]) for end in ends]
+
+
+def spoken(lab: "Lab", prompt: tuple[int, ...], **sampling: Any) -> Passage:
+    """What the engine says after the prompt; `sampling` are the fields of `Sampling`."""
+    (reply,) = lab.generate(prompt, [sampling])
+    return Passage((*prompt, *reply.trace.tokens), len(prompt), reply.trace)
+
+
+def given(lab: "Lab", prompt: str, text: str, param: str, *, chat: bool) -> Passage:
+    """A text after the prompt. Both are read as one: a token that spans the seam counts as the text's.
+
+    **Errors:** `InvalidRequest` for a text that adds no token; `param` names the setting that it is from.
+    """
+    before, tokenizer = lab.tokens(prompt, chat=chat), lab.model.tokenizer
+    tokens = (*before, *tokenizer.encode(text)) if chat else tuple(tokenizer.prompt(prompt + text))
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens, strict=False))
+    first = max(1, len(list(shared)))  # nothing predicts the first token of all
+    if len(tokens) <= first:
+        raise InvalidRequest(
+            f"{param}: got {text[:60]!r}, which adds no token to the prompt, expected some text.", param=param
+        )
+    return Passage(tokens, first, param=param)
