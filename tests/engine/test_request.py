@@ -5,8 +5,24 @@ import pytest
 
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.errors import InvalidRequest
+from thermoscope.laws.filters import Filters
 
 TAKEN = {
+    "profile": ("openai", "hf", "vllm", "sglang", "llama.cpp"),
+    "dynatemp_range": (0, 0.5, math.inf),
+    "dynatemp_exponent": (0, 1, 2.5),
+    "top_n_sigma": (0, 1.5, math.inf),
+    "typical_p": (0, 0.2, 1.0),
+    "epsilon": (0, 1e-4, 1),
+    "eta": (0, 2e-3, 1),
+    "xtc_probability": (0, 0.5, 1),
+    "xtc_threshold": (0, 0.1, 1),
+    "mirostat_tau": (0, 5.0, math.inf),
+    "mirostat_eta": (0, 0.1, 1),
+    "dry_multiplier": (0, 0.8, 1e6),
+    "dry_base": (1, 1.75, 1e6),
+    "dry_allowed_length": (1, 2, 10**6),
+    "dry_breakers": ((), (0, 7), [1]),
     "temperature": (0, 0.0, 1e-300, 1, 2.5, 1e300, math.inf),
     "top_p": (0, 0.0, 0.5, 1, 1.0),
     "top_k": (0, 1, 10**9),
@@ -23,6 +39,21 @@ TAKEN = {
     "ignore_eos": (True, False),
 }
 REFUSED = {
+    "profile": ("ollama", "", None, 1),
+    "dynatemp_range": (-0.1, math.nan, "1", None),
+    "dynatemp_exponent": (-1, math.nan, None),
+    "top_n_sigma": (-1, math.nan, "1", None),
+    "typical_p": (-0.1, 1.1, math.nan, "0.5", None, True),
+    "epsilon": (-0.1, 1.1, math.nan, None),
+    "eta": (-0.1, 1.1, math.nan, None),
+    "xtc_probability": (-0.1, 1.1, math.nan, None),
+    "xtc_threshold": (-0.1, 1.1, math.nan, None),
+    "mirostat_tau": (-1, math.nan, "5", None),
+    "mirostat_eta": (-0.1, math.nan, None),
+    "dry_multiplier": (-1, math.inf, math.nan, None),
+    "dry_base": (0.9, math.inf, math.nan, None),
+    "dry_allowed_length": (0, 1.5, None),
+    "dry_breakers": ((-1,), (1.0,), ("1",), None, 3),
     "temperature": (-1e-9, -math.inf, math.nan, "1", None, True, [1]),
     "top_p": (-0.1, 1.0000001, math.nan, math.inf, "0.5", None, True),
     "top_k": (-1, 1.0, math.inf, "3", None, False),
@@ -88,3 +119,24 @@ def test_a_request_records_and_draws_from_the_models_own_law_unless_told_otherwi
     request = Request(prompt=(1, 2))
     assert request.record
     assert request.sampling == Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, n=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"profile": "hf", "presence_penalty": 1.0}, "presence_penalty"),
+        ({"profile": "vllm", "dry_multiplier": 0.8}, "dry_multiplier"),
+        ({"profile": "vllm", "typical_p": 0.9}, "typical_p"),
+        ({"profile": "llama.cpp", "mirostat_tau": 5.0, "top_k": 40}, "top_k"),
+        ({"profile": "llama.cpp", "mirostat_tau": 5.0, "repetition_penalty": 1.1}, "repetition_penalty"),
+    ],
+)
+def test_a_setting_that_the_profile_s_engine_lacks_is_refused(fields, param):
+    with pytest.raises(InvalidRequest, match=rf"{param}: got .*, expected .*, for .*; leave ") as caught:
+        Sampling(**fields)
+    assert caught.value.param == param
+
+
+def test_filters_without_a_word_are_neutral():
+    assert Sampling().filters == Filters()
+    assert Sampling(top_p=0.5, epsilon=0.1).filters == Filters(top_p=0.5, epsilon=0.1)

@@ -65,7 +65,8 @@ class Engine:
             )
         vocab = self.model.config.vocab
         for param, ids in (
-            ("prompt", request.prompt), ("logit_bias", sampling.logit_bias), ("stop_ids", sampling.stop_ids)
+            ("prompt", request.prompt), ("logit_bias", sampling.logit_bias), ("stop_ids", sampling.stop_ids),
+            ("dry_breakers", sampling.dry_breakers),
         ):  # fmt: skip
             if any(not 0 <= token < vocab for token in ids):
                 bad = next(token for token in ids if not 0 <= token < vocab)

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from thermoscope.errors import InvalidRequest
+from thermoscope.laws.filters import Filters
+from thermoscope.laws.profiles import PROFILES, Profile
+from thermoscope.laws.ranges import within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,15 +15,26 @@ class Sampling:
     """How the next token is chosen, and when to stop.
 
     The neutral value of every field changes nothing, so `Sampling()` draws from the model's own
-    distribution. Stages run in the order penalties, bias, temperature, truncation.
+    distribution. `profile` says in which order the stages run, and what they do at the edges; in `openai`,
+    Thermoscope's own, it is the order of this list.
 
-    - `temperature`: T in [0, inf]. 0 is greedy, inf is uniform over what truncation left.
-    - `top_p`: p in [0, 1], mass of the nucleus. 0 keeps one token, 1 keeps all.
-    - `top_k`: how many tokens to keep at most; 0 keeps all.
-    - `min_p`: in [0, 1], the least probability to keep, as a fraction of the best token's.
+    - `profile`: openai, hf, vllm, sglang or llama.cpp, as `laws.profiles` says. A setting that the engine
+      lacks is refused.
     - `repetition_penalty`: > 0; divides positive and multiplies negative logits of tokens seen anywhere.
     - `presence_penalty`, `frequency_penalty`: nats subtracted once, and per occurrence in the answer.
+    - `dry_multiplier`, `dry_base`, `dry_allowed_length`: nats off what would make a repetition longer, as
+      `laws.penalties` says; a multiplier of 0 is off. `dry_breakers`: token ids no repetition reaches across.
     - `logit_bias`: token id -> nats added to its logit.
+    - `dynatemp_range`, `dynatemp_exponent`: T follows the entropy within this range around `temperature`.
+    - `temperature`: T in [0, inf]. 0 is greedy, inf is uniform over what truncation left.
+    - `top_n_sigma`: standard deviations of the logits below the greatest, 0 or more; inf keeps all.
+    - `top_k`: how many tokens to keep at most; 0 keeps all.
+    - `top_p`: p in [0, 1], mass of the nucleus. 0 keeps one token, 1 keeps all.
+    - `min_p`: in [0, 1], the least probability to keep, as a fraction of the best token's.
+    - `typical_p`: in [0, 1], mass of the tokens whose surprise is nearest to the entropy; 1 keeps all.
+    - `epsilon`: in [0, 1], the least probability to keep. `eta`: the same, less where the entropy is high.
+    - `xtc_probability`: how often all tokens above `xtc_threshold` but the least of them are left out.
+    - `mirostat_tau`: the mean surprise to steer to, in bits; inf is off. `mirostat_eta`: how fast.
     - `seed`: 64 bits that fix the noise; None draws a fresh one.
     - `stop`: strings that end the answer and are cut from it. `stop_ids`: token ids that do.
     - `max_tokens`: tokens of an answer at most; None is all that the context leaves.
@@ -28,13 +42,28 @@ class Sampling:
     - `ignore_eos`: go on past the model's own end (for measuring).
     """
 
+    profile: str = "openai"
     temperature: float = 1.0
-    top_p: float = 1.0
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    top_n_sigma: float = math.inf
     top_k: int = 0
+    top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon: float = 0.0
+    eta: float = 0.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat_tau: float = math.inf
+    mirostat_eta: float = 0.1
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_breakers: tuple[int, ...] = ()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -44,27 +73,27 @@ class Sampling:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        _within("temperature", self.temperature, 0.0, math.inf)
-        _within("top_p", self.top_p, 0.0, 1.0)
-        _within("top_k", self.top_k, 0, math.inf, whole=True)
-        _within("min_p", self.min_p, 0.0, 1.0)
-        _within("repetition_penalty", self.repetition_penalty, 1e-6, 1e6)
-        _within("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        within("repetition_penalty", self.repetition_penalty, 1e-6, 1e6)
+        within("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        within("dry_multiplier", self.dry_multiplier, 0.0, 1e6)
+        within("dry_base", self.dry_base, 1.0, 1e6)
+        within("dry_allowed_length", self.dry_allowed_length, 1, math.inf, whole=True)
         if not isinstance(self.logit_bias, Mapping):
             raise InvalidRequest(
                 f"logit_bias: got {self.logit_bias!r}, expected a mapping of token ids to nats.",
                 param="logit_bias",
             )
         for token, bias in self.logit_bias.items():
-            _within("logit_bias", token, 0, math.inf, whole=True)
-            _within("logit_bias", bias, -100.0, 100.0)
+            within("logit_bias", token, 0, math.inf, whole=True)
+            within("logit_bias", bias, -100.0, 100.0)
         if self.seed is not None:
-            _within("seed", self.seed, -(2**63), 2**64 - 1, whole=True)
+            within("seed", self.seed, -(2**63), 2**64 - 1, whole=True)
         if self.max_tokens is not None:
-            _within("max_tokens", self.max_tokens, 1, math.inf, whole=True)
-        _within("n", self.n, 1, 128, whole=True)
-        for param, listed in (("stop", self.stop), ("stop_ids", self.stop_ids)):
+            within("max_tokens", self.max_tokens, 1, math.inf, whole=True)
+        within("n", self.n, 1, 128, whole=True)
+        for param in ("stop", "stop_ids", "dry_breakers"):
+            listed = getattr(self, param)
             if not isinstance(listed, tuple | list):
                 raise InvalidRequest(f"{param}: got {listed!r}, expected a list.", param=param)
         if any(not isinstance(text, str) or not text for text in self.stop):
@@ -72,12 +101,41 @@ class Sampling:
                 f"stop: got {list(self.stop)!r}, expected strings that are not empty; leave empty ones out.",
                 param="stop",
             )
-        for token in self.stop_ids:
-            _within("stop_ids", token, 0, math.inf, whole=True)
+        for param in ("stop_ids", "dry_breakers"):
+            for token in getattr(self, param):
+                within(param, token, 0, math.inf, whole=True)
         if not isinstance(self.ignore_eos, bool):
             raise InvalidRequest(
                 f"ignore_eos: got {self.ignore_eos!r}, expected true or false.", param="ignore_eos"
             )
+        self._check_profile()
+
+    @property
+    def filters(self) -> Filters:
+        """What truncates, and the temperature."""
+        return Filters(**{each.name: getattr(self, each.name) for each in fields(Filters)})
+
+    @property
+    def engine(self) -> Profile:
+        """What the profile's engine does."""
+        return PROFILES[self.profile]
+
+    def _check_profile(self) -> None:
+        """Refuse a profile that nobody knows, and a setting that its engine lacks."""
+        if self.profile not in PROFILES:
+            raise InvalidRequest(
+                f"profile: got {self.profile!r}, expected one of {', '.join(PROFILES)}.", param="profile"
+            )
+        self.engine.check(self.filters)
+        for param, stage, neutral in _PENALTIES:
+            alone = self.engine.mirostat_alone and self.mirostat_tau < math.inf
+            if getattr(self, param) != neutral and (alone or stage not in self.engine.adjustments):
+                beside = " beside mirostat_tau" if alone else ""
+                raise InvalidRequest(
+                    f"{param}: got {getattr(self, param)}{beside}, expected {neutral}, for the profile "
+                    f"{self.profile} has no such stage there; leave it out, or take the profile openai.",
+                    param=param,
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +152,9 @@ class Request:
     background: bool = False
 
 
-def _within(param: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
-    """Refuse a value that is no number, not whole where it must be, or out of [low, high]."""
-    kind = "a whole number" if whole else "a number"
-    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        upper = f"to {high:g}" if math.isfinite(high) else "or more"
-        raise InvalidRequest(f"{param}: got {value!r}, expected {kind}, {low:g} {upper}.", param=param)
+_PENALTIES = (
+    ("repetition_penalty", "repetition", 1.0),
+    ("presence_penalty", "counts", 0.0),
+    ("frequency_penalty", "counts", 0.0),
+    ("dry_multiplier", "dry", 0.0),
+)

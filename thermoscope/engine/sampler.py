@@ -1,24 +1,36 @@
 """Logits -> token, and the record of the distribution that it was drawn from.
 
-The order is that of OpenAI, Hugging Face and vLLM: penalties, bias, temperature, then top-k, nucleus and
-min-p, each on what the one before left. The draw is argmax(z / T + noise) over what is left.
+Penalties and bias change the logits (`adjustments.py`), the profile's filters cut (`laws/profiles.py`), and
+the draw is argmax(z / T + noise) over what is left.
 """
 
 import math
-from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from thermoscope.engine.adjustments import Adjusted, Adjustments
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.trace import Alternatives, Drawn, Record
 from thermoscope.errors import ThermoscopeError
-from thermoscope.laws import boltzmann, noise, truncation
+from thermoscope.laws import boltzmann, mirostat, noise, truncation
+from thermoscope.laws.profiles import WHOLE, Cut
 from thermoscope.models.distribution import Summary, draw, summarise
 from thermoscope.models.tokenizer import Tokenizer
 
 ALTERNATIVES = 20
+FEW = 1024  # tokens whose noise numpy makes sooner than the kernel looks at all
+
+
+class Left(NamedTuple):
+    """What the filters left: ids, rising (None: all), the temperature of the draw, and each filter's cut."""
+
+    members: Int[np.ndarray, "kept"] | None
+    temperature: float
+    cuts: Sequence[Cut] = ()
 
 
 class Sampler:
@@ -26,10 +38,18 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, *, seed: int, choice: int, prompt: tuple[int, ...]) -> None:
         self._sampling = sampling
+        self._profile = sampling.engine
+        self._filters = sampling.filters
+        self._first, self._seen_at = self._profile.opening(self._filters)
         self._seed = seed
         self._choice = choice
-        self._said: Counter[int] = Counter()
-        self._seen = set(prompt)
+        self._adjustments = Adjustments(sampling, prompt)
+        self._mu = mirostat.start(sampling.mirostat_tau)
+
+    @property
+    def temperature(self) -> float:
+        """T of a summary's mass: the first filter's, or without one the draw's; 1 where logits decide it."""
+        return 1.0 if self._seen_at is None else self._seen_at
 
     def draw(
         self,
@@ -42,122 +62,152 @@ class Sampler:
 
         `summary`: that of the row, from a caller who computes it for many rows at once.
         """
-        temperature = self._sampling.temperature
         row = np.ascontiguousarray(row, dtype=np.float32)
-        raw = summary or summarise(torch.from_numpy(row)[None], [temperature], best=ALTERNATIVES)[0]
+        raw = summary or summarise(torch.from_numpy(row)[None], [self.temperature], best=ALTERNATIVES)[0]
         if not math.isfinite(raw.entropy):
             raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
+        adjusted = self._adjustments.apply(row)
         logits, asked = row, raw
-        if self._adjusts:
-            logits = self._adjusted(row)
-            asked = _summary(logits, temperature)
-        kept = self._kept(logits, asked)
-        if temperature == 0:
-            token = int(asked.best[0])
-        elif kept is None and logits is row:
-            token = draw(row, raw.greatest, temperature, noise.key(self._seed, self._choice, position))
-        else:
-            ids = np.arange(len(logits)) if kept is None else kept
-            dice = noise.gumbel(self._seed, self._choice, position, ids)
-            # Differences from the best: a small T would send logits themselves to infinity.
-            with np.errstate(over="ignore"):
-                tempered = (logits[ids].astype(np.float64) - asked.greatest) / temperature
-            token = int(ids[(tempered + dice).argmax()])
-        record = None if tokenizer is None else self._record(row, raw, logits, asked, kept, token, tokenizer)
-        self._said[token] += 1
-        self._seen.add(token)
+        if adjusted is not None:
+            logits = adjusted.logits
+            asked = _summary(logits, self.temperature)
+        left = self._filtered(logits, asked, position)
+        token = self._race(row, adjusted, left, asked, position)
+        record = None
+        if tokenizer is not None or self._mu < math.inf:
+            drawn = self._drawn(logits, asked, left)
+            if tokenizer is not None:
+                record = _record(row, raw, logits, left, drawn, token, tokenizer)
+            self._steer(drawn.logprob(float(logits[token])), left.cuts)
+        self._adjustments.say(token)
         return token, record
 
-    @property
-    def temperature(self) -> float:
-        """T of the draws."""
-        return self._sampling.temperature
+    def _filtered(self, logits: Float[np.ndarray, "vocab"], asked: Summary, position: int) -> Left:
+        """What the filters leave. Where that is among the best, which are in hand, nothing else is seen."""
+        if self._seen_at == 0:
+            return Left(asked.best[:1], 0.0)
+        if self._first is None:
+            temperature = self._seen_at
+            if temperature is None:
+                temperature = self._profile.temperature(logits.astype(np.float64), self._filters)
+            return Left(None if temperature else asked.best[:1], temperature)
+        coin = noise.coin(self._seed, self._choice, position) if self._filters.xtc_probability else 1.0
+        mass = None if self._seen_at is None else asked.mass
+        if mass is not None and self._first not in WHOLE:
+            head = logits[asked.best].astype(np.float64)
+            left = self._cut(head, coin, mass, above=float(head[-1]))
+            if left is not None:
+                assert left.members is not None
+                return left._replace(members=np.sort(asked.best[left.members]))
+        left = self._cut(logits.astype(np.float64), coin, mass)
+        assert left is not None
+        return left
 
-    @property
-    def _adjusts(self) -> bool:
-        """Whether a penalty or a bias changes the logits of the next draw."""
-        sampling = self._sampling
-        counted = (sampling.presence_penalty or sampling.frequency_penalty) and self._said
-        return bool(sampling.repetition_penalty != 1 or counted or sampling.logit_bias)
+    def _cut(
+        self, logits: Float[np.ndarray, "some"], coin: float, mass: float | None, *, above: float = -math.inf
+    ) -> Left | None:
+        """What is left of these logits; None if the first filter leaves one that is not above the bound."""
+        cuts: list[Cut] = []
+        members, temperature = np.arange(len(logits)), 1.0
+        for cut in self._profile.cuts(logits, self._filters, coin=coin, mu=self._mu, mass=mass):
+            _, members, temperature, law = cut
+            if law is not None:
+                if not cuts and not logits[members].min() > above:
+                    return None
+                cuts.append(cut)
+        return Left(members, temperature, cuts)
 
-    def _adjusted(self, row: Float[np.ndarray, "vocab"]) -> Float[np.ndarray, "vocab"]:
-        """Penalties, then bias."""
-        sampling = self._sampling
-        logits: Float[np.ndarray, "vocab"] = row.astype(np.float64)
-        if sampling.repetition_penalty != 1:
-            seen = np.fromiter(self._seen, dtype=np.int64)
-            factor = np.where(logits[seen] > 0, 1 / sampling.repetition_penalty, sampling.repetition_penalty)
-            logits[seen] *= factor
-        if self._said:
-            ids = np.fromiter(self._said.keys(), dtype=np.int64)
-            counts = np.fromiter(self._said.values(), dtype=np.float64)
-            logits[ids] -= sampling.presence_penalty + sampling.frequency_penalty * counts
-        for token, bias in sampling.logit_bias.items():
-            logits[token] += bias
-        return logits
-
-    def _kept(self, logits: Float[np.ndarray, "vocab"], asked: Summary) -> Int[np.ndarray, "kept"] | None:
-        """Ids that may be drawn, best first; None for all of them."""
-        sampling = self._sampling
-        top_k = sampling.top_k if sampling.top_k < len(logits) else 0
-        if sampling.temperature == 0 or not (top_k or sampling.top_p < 1 or sampling.min_p > 0):
-            return None
-        # What is kept are the best; where they are fewer than those in hand, nothing else needs a look.
-        if top_k <= len(asked.best):
-            inner = self._truncated(logits[asked.best].astype(np.float64), top_k, asked.mass)
-            if len(inner) < len(asked.best):
-                best: Int[np.ndarray, "kept"] = asked.best[inner]
-                return best
-        return self._truncated(logits.astype(np.float64), top_k, asked.mass)
-
-    def _truncated(
-        self, logits: Float[np.ndarray, "some"], top_k: int, mass: float
-    ) -> Int[np.ndarray, "kept"]:
-        """Top-k (0: all), nucleus and min-p of the greatest logits of a distribution of this mass."""
-        sampling = self._sampling
-        kept: Int[np.ndarray, "kept"] = np.arange(len(logits))
-        weight: float | None = mass
-        if top_k:
-            kept, weight = truncation.top_k(logits, top_k).ids, None
-        if sampling.top_p < 1:
-            kept = kept[
-                truncation.nucleus(logits[kept], sampling.top_p, sampling.temperature, mass=weight).ids
-            ]
-        if sampling.min_p > 0:
-            kept = kept[truncation.min_p(logits[kept], sampling.min_p, sampling.temperature).ids]
-        return kept
-
-    def _record(
+    def _race(
         self,
         row: Float[np.ndarray, "vocab"],
-        raw: Summary,
-        logits: Float[np.ndarray, "vocab"],
+        adjusted: Adjusted | None,
+        left: Left,
         asked: Summary,
-        kept: Int[np.ndarray, "kept"] | None,
-        token: int,
-        tokenizer: Tokenizer,
-    ) -> Record:
-        temperature, mass = self._sampling.temperature, asked.mass
-        edge, count = None, len(logits)
+        position: int,
+    ) -> int:
+        """The token with the greatest z / T + noise.
+
+        Of many, the kernel finds the best among the model's own logits, which meets those that were changed.
+        """
+        members, temperature = left.members, left.temperature
         if temperature == 0:
-            edge, mass, count = (float(logits[token]), token), 1.0, 1
-        elif kept is not None:
-            inside = logits[kept].astype(np.float64)
-            mass = float(boltzmann.weights(inside, temperature, greatest=asked.greatest).sum())
-            edge, count = (float(inside[-1]), int(kept[-1])), len(kept)
-        drawn = Drawn(temperature, asked.greatest, mass, edge)
-        best = row[raw.best]
-        return Record(
-            logprob=float(row[token]) - raw.log_z,
-            sampler_logprob=drawn.logprob(float(logits[token]), token),
-            entropy=raw.entropy,
-            log_z=raw.log_z,
-            kept=count,
-            removed_mass=0.0 if kept is None else max(0.0, 1 - mass / asked.mass),
-            alternatives=Alternatives(
-                raw.best, best, best if logits is row else logits[raw.best], raw.log_z, drawn, tokenizer.piece
-            ),
-        )
+            assert members is not None
+            return int(members[0])
+        logits = row if adjusted is None else adjusted.logits
+        greatest = asked.greatest if members is None else float(logits[members].max())
+        if members is None or len(members) > FEW:
+            key = noise.key(self._seed, self._choice, position)
+            if members is None and adjusted is None:
+                return draw(row, greatest, temperature, key)
+            own = np.full(len(row), -np.inf, dtype=np.float32)
+            own[slice(None) if members is None else members] = row if members is None else row[members]
+            members = np.arange(0)
+            if adjusted is not None:
+                members = adjusted.touched[np.isfinite(own[adjusted.touched])]
+                own[members] = -np.inf
+            best = draw(own, greatest, temperature, key)
+            if np.isfinite(own[best]):
+                members = np.append(members, best)
+        dice = noise.gumbel(self._seed, self._choice, position, members)
+        # Differences from the best: a small T would send logits themselves to infinity.
+        with np.errstate(over="ignore"):
+            tempered = (logits[members].astype(np.float64) - greatest) / temperature
+        return int(members[(tempered + dice).argmax()])
+
+    def _drawn(self, logits: Float[np.ndarray, "vocab"], asked: Summary, left: Left) -> Drawn:
+        """The distribution that is drawn from."""
+        members, temperature = left.members, left.temperature
+        if temperature == 0:
+            assert members is not None
+            return Drawn(0.0, float(logits[members[0]]), 1.0)
+        if members is None and temperature == self._seen_at:
+            return Drawn(temperature, asked.greatest, asked.mass)
+        inside = (logits if members is None else logits[members]).astype(np.float64)
+        return Drawn(temperature, float(inside.max()), float(boltzmann.weights(inside, temperature).sum()))
+
+    def _steer(self, logprob: float, cuts: Sequence[Cut]) -> None:
+        """Let Mirostat see the surprise of a token that had this probability among what was left."""
+        if self._mu == math.inf:
+            return
+        if not self._profile.mirostat_alone:  # in front of its own cut, then
+            logprob += sum(math.log1p(-law.removed) for name, _, _, law in cuts if name == "mirostat" and law)
+        self._mu = mirostat.steered(self._mu, logprob, self._filters.mirostat_tau, self._filters.mirostat_eta)
+
+
+def _record(
+    row: Float[np.ndarray, "vocab"],
+    raw: Summary,
+    logits: Float[np.ndarray, "vocab"],
+    left: Left,
+    drawn: Drawn,
+    token: int,
+    tokenizer: Tokenizer,
+) -> Record:
+    best = row[raw.best]
+    return Record(
+        logprob=float(row[token]) - raw.log_z,
+        sampler_logprob=drawn.logprob(float(logits[token])),
+        entropy=raw.entropy,
+        log_z=raw.log_z,
+        kept=len(row) if left.members is None else len(left.members),
+        removed_mass=1 - math.prod(1 - cut.law.removed for cut in left.cuts if cut.law is not None),
+        alternatives=Alternatives(
+            raw.best,
+            best,
+            best if logits is row else logits[raw.best],
+            raw.log_z,
+            drawn,
+            None if left.members is None else _among(raw.best, left.members),
+            tokenizer.piece,
+        ),
+    )
+
+
+def _among(ids: Int[np.ndarray, "best"], members: Int[np.ndarray, "kept"]) -> Bool[np.ndarray, "best"]:
+    """Which of the ids are members, which rise."""
+    at = np.minimum(np.searchsorted(members, ids), len(members) - 1)
+    held: Bool[np.ndarray, "best"] = members[at] == ids
+    return held
 
 
 def _summary(logits: Float[np.ndarray, "vocab"], temperature: float) -> Summary:

@@ -49,7 +49,8 @@ class Sequence:
         """The request's answer number `choice`, with an empty trace; `limit` tokens at most."""
         sampling = asdict(request.sampling) | {"seed": seed, "max_tokens": limit}
         sampling["logit_bias"] = {str(token): bias for token, bias in request.sampling.logit_bias.items()}
-        sampling |= {"stop": list(request.sampling.stop), "stop_ids": list(request.sampling.stop_ids)}
+        for name in ("stop", "stop_ids", "dry_breakers"):
+            sampling[name] = list(sampling[name])
         trace = Trace(
             model=model, precision=precision, prompt=request.prompt, sampling=sampling, choice=choice
         )

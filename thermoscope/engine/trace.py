@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from thermoscope.errors import BadModelFile, InvalidRequest
 
@@ -31,21 +31,17 @@ class Alternative(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The distribution that a token was drawn from, as far as it takes to give any token's probability.
+    """The distribution that a token was drawn from, as far as the probability of a kept one takes it.
 
-    `greatest`: the largest logit. `mass`: Σ exp((z − greatest) / T) over what was kept. `edge`: logit and id
-    of the last token that was kept, best first; None where all were. At T = 0 the edge is the token itself.
+    `greatest`: the largest logit that was kept. `mass`: Σ exp((z − greatest) / T) over what was kept.
     """
 
     temperature: float
     greatest: float
     mass: float
-    edge: tuple[float, int] | None
 
-    def logprob(self, z: float, token: int) -> float:
-        """Log-probability of a token with this logit, -inf where it was cut off."""
-        if self.edge is not None and (-z, token) > (-self.edge[0], self.edge[1]):
-            return -math.inf
+    def logprob(self, z: float) -> float:
+        """Log-probability of a token that was kept and has this logit. At T = 0 there is only one."""
         if self.temperature == 0:
             return 0.0
         return (z - self.greatest) / self.temperature - math.log(self.mass)
@@ -55,10 +51,11 @@ class Alternatives(Sequence[Alternative]):
     """Alternatives that become objects when somebody looks: most tokens of an answer are never opened.
 
     - `ids`: best first. `logits`: the model's own. `asked`: those that were drawn from, after penalties and
-      bias. `log_z`: of the model's own. `drawn`: what was drawn from. `piece`: a token's text.
+      bias. `log_z`: of the model's own. `drawn`: what was drawn from. `kept`: which of them that holds; None
+      for all. `piece`: a token's text.
     """
 
-    __slots__ = ("_asked", "_drawn", "_ids", "_log_z", "_logits", "_piece")
+    __slots__ = ("_asked", "_drawn", "_ids", "_kept", "_log_z", "_logits", "_piece")
 
     def __init__(
         self,
@@ -67,6 +64,7 @@ class Alternatives(Sequence[Alternative]):
         asked: Float[np.ndarray, "best"],
         log_z: float,
         drawn: Drawn,
+        kept: Bool[np.ndarray, "best"] | None,
         piece: Callable[[int], str],
     ) -> None:
         self._ids = ids
@@ -74,6 +72,7 @@ class Alternatives(Sequence[Alternative]):
         self._asked = asked
         self._log_z = log_z
         self._drawn = drawn
+        self._kept = kept
         self._piece = piece
 
     def __len__(self) -> int:
@@ -103,7 +102,8 @@ class Alternatives(Sequence[Alternative]):
 
     def _at(self, at: int) -> Alternative:
         token = int(self._ids[at])
-        sampled = self._drawn.logprob(float(self._asked[at]), token)
+        kept = self._kept is None or self._kept[at]
+        sampled = self._drawn.logprob(float(self._asked[at])) if kept else -math.inf
         return Alternative(token, self._piece(token), float(self._logits[at]) - self._log_z, sampled)
 
 
@@ -116,7 +116,8 @@ class Record:
     - `entropy`: of the model's own distribution, nats.
     - `log_z`: log of the sum of exp(logit): moves when a constant is added to the logits.
     - `kept`: tokens that truncation left.
-    - `removed_mass`: probability that truncation cut off, after penalties, bias and temperature.
+    - `removed_mass`: probability that truncation cut off, after penalties and bias, at the temperature that
+      it saw.
     - `alternatives`: the 20 best by the model's own distribution, best first.
     """
 

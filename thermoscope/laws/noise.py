@@ -57,6 +57,12 @@ def bits(key: int, tokens: Int[np.ndarray, "some"]) -> UInt64[np.ndarray, "some"
     return x
 
 
+def coin(seed: int, choice: int, position: int) -> float:
+    """A uniform number in (0, 1) for a token's place, of its own: that of an id that no token has."""
+    hashed = bits(key(seed, choice, position), np.array([-1]))
+    return float((hashed[0] >> np.uint64(11)) + 0.5) * 2.0**-53
+
+
 def from_bits(hashed: UInt64[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
     r"""The map from bits to noise, with $w = 1 - u = (k + ½)\,2^{-53}$ and $k$ the upper 53 bits.
 

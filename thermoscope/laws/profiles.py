@@ -33,6 +33,8 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.laws import boltzmann, dynamic_temperature, mirostat, truncation
 from thermoscope.laws.filters import Filters
 
+WHOLE = frozenset(("typical_p", "eta", "top_n_sigma"))  # filters that need to see every logit
+
 
 class Cut(NamedTuple):
     """A stage while it runs: ids that are left, rising; the temperature that it left; what the law gave."""
@@ -62,7 +64,9 @@ class Stage(NamedTuple):
 class Profile:
     """What one engine does.
 
-    - `order`: its stages. `adjustments`: what changes logits before them.
+    - `order`: its stages. `adjustments`: what changes logits before them, of "repetition", "counts" (presence
+      and frequency), "dry" and "bias". `memory`: how many of the last tokens, the prompt's too, the first two
+      look at; None: repetition at all of them, counts at the answer's.
     - `rules`: keywords of `truncation`'s laws, where it ends a set otherwise than they do.
     - `tempered`: the temperature that it takes for an asked one.
     - `joint`: whether the nucleus is cut from the distribution that top-k has not touched.
@@ -77,6 +81,7 @@ class Profile:
     tempered: Callable[[float], float] = float
     joint: bool = False
     mirostat_alone: bool = False
+    memory: int | None = None
 
     def apply(
         self, logits: Float[np.ndarray, "vocab"], filters: Filters, *, coin: float = 1.0, mu: float = math.inf
@@ -105,14 +110,14 @@ class Profile:
         for stage, param in filters.active.items():
             if stage not in self.order:
                 raise InvalidRequest(
-                    f"{param}: got {getattr(filters, param)}, but the profile {self.name} has no such stage; "
-                    "leave it out, or take the profile openai, which has all.",
+                    f"{param}: got {getattr(filters, param)}, expected none, for the profile {self.name} has no "
+                    "such stage; leave it out, or take the profile openai.",
                     param=param,
                 )
             if self.mirostat_alone and stage != "mirostat" and "mirostat" in filters.active:
                 raise InvalidRequest(
-                    f"{param}: got {getattr(filters, param)} beside mirostat_tau, but with Mirostat "
-                    f"{self.name} runs nothing else; leave one of them out.",
+                    f"{param}: got {getattr(filters, param)} beside mirostat_tau, expected none, for with "
+                    f"Mirostat {self.name} runs nothing else; leave one of them out.",
                     param=param,
                 )
 
@@ -128,7 +133,7 @@ class Profile:
         """`apply` for the sampler, with nothing ranked or summed that it may not need.
 
         `mass`: of the whole distribution at the first filter's temperature, where it is known. With it,
-        `logits` may be only the greatest, if `opens_at_the_head` says so.
+        `logits` may be only the greatest, unless the first filter is one of `WHOLE`.
         """
         values = {name: getattr(filters, name) for name, param in filters.active.items() if name == param}
         if coin < filters.xtc_probability:
@@ -163,10 +168,19 @@ class Profile:
             logits, asked, filters.dynatemp_range, filters.dynatemp_exponent
         )
 
-    def opens_at_the_head(self, filters: Filters) -> bool:
-        """Whether the first filter needs only the greatest logits and the mass of all."""
-        first = next((name for name in self.order if name in filters.active), None)
-        return first not in (None, "dynatemp", "typical_p", "eta", "top_n_sigma")
+    def opening(self, filters: Filters) -> tuple[str | None, float | None]:
+        """The first filter, and the temperature at which it looks; without a filter, that of the draw.
+
+        None for no filter, and for a temperature that the logits have a say in.
+        """
+        active = set(filters.active) - {"dynatemp"}
+        temperature: float | None = 1.0
+        for name in self.order:
+            if name in active:
+                return name, temperature
+            if name == "temperature":
+                temperature = None if filters.dynatemp_range else self.tempered(filters.temperature)
+        return None, temperature
 
 
 _LAWS: Mapping[str, Callable[..., truncation.Kept]] = {
@@ -242,6 +256,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                 ),
                 rules={"typical_p": _BEYOND},
                 mirostat_alone=True,
+                memory=64,
             ),
         )
     }
