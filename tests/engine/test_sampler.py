@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thermoscope.engine.adjustments import Adjustments
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.sampler import ALTERNATIVES, Sampler
 from thermoscope.errors import ThermoscopeError
-from thermoscope.laws import noise
+from thermoscope.laws import boltzmann, noise
 
 
 class Words:
@@ -303,3 +304,135 @@ def test_a_top_k_of_the_vocabulary_or_more_keeps_all(top_k):
 def test_logits_that_are_no_numbers_are_a_clear_error(bad, fields):
     with pytest.raises(ThermoscopeError, match="logits: got NaN or infinity, expected numbers"):
         draw([1.0, bad, 2.0], **fields)
+
+
+PROFILED = [
+    {"profile": "hf", "top_k": 3, "top_p": 0.9, "typical_p": 0.9, "epsilon": 0.02, "eta": 0.1},
+    {"profile": "vllm", "min_p": 0.1, "top_p": 0.8, "temperature": 0.7},
+    {"profile": "sglang", "top_k": 4, "top_p": 0.5, "min_p": 0.05},
+    {"profile": "llama.cpp", "top_p": 0.8, "temperature": 0.7},
+    {"profile": "llama.cpp", "temperature": 0.0, "xtc_probability": 1.0, "top_k": 5},
+    {"profile": "llama.cpp", "dynatemp_range": 0.5, "top_n_sigma": 1.0, "typical_p": 0.8},
+    {"typical_p": 0.6, "temperature": 1.4},
+    {"epsilon": 0.05},
+    {"eta": 0.2, "top_k": 30},
+    {"top_n_sigma": 1.5},
+    {"xtc_probability": 0.5, "xtc_threshold": 0.08},
+    {"dynatemp_range": 0.7, "dynatemp_exponent": 1.5, "temperature": 1.2},
+    {"dynatemp_range": 1.0, "top_p": 0.7, "presence_penalty": 0.5},
+    {"temperature": 0.0, "typical_p": 0.5},
+]
+
+
+@pytest.mark.parametrize("fields", PROFILED, ids=str)
+@pytest.mark.parametrize("size", [30, 2500])
+def test_a_draw_is_of_what_the_profile_leaves(fields, size):
+    """The profile sees every logit and ranks every set here; the sampler does so only where it must."""
+    s = Sampling(**fields)
+    generator = np.random.default_rng(size)
+    drawer = Sampler(s, seed=11, choice=2, prompt=())
+    reference = Adjustments(s, ())
+    for position in range(30):
+        row = (generator.standard_normal(size) * generator.uniform(0.3, 4)).astype(np.float32)
+        if position % 3 == 0:
+            row = np.round(row * 2) / 2  # ties
+        z = reference.apply(row).all
+        stages = s.engine.apply(z, s.filters, coin=noise.coin(11, 2, position))
+        kept, logprobs = (
+            stages[-1].kept,
+            dict(zip(stages[-1].kept.tolist(), stages[-1].logprobs, strict=True)),
+        )
+        token, record = drawer.draw(row, position, Words())
+        dice = noise.gumbel(11, 2, position, kept)
+        assert token == kept[(stages[-1].logprobs + dice).argmax()]
+        assert record.kept == len(kept)
+        assert record.sampler_logprob == pytest.approx(logprobs[token], abs=1e-9)
+        for other in record.alternatives:
+            assert other.sampler_logprob == pytest.approx(logprobs.get(other.token, -math.inf), abs=1e-9)
+        gone = 1 - math.prod(1 - stage.removed for stage in stages)
+        assert record.removed_mass == pytest.approx(gone, abs=1e-10)
+        reference.say(token)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"repetition_penalty": 1.3, "frequency_penalty": 0.5}, {"logit_bias": {3: 40.0, 1999: -40.0}}],
+    ids=str,
+)
+@pytest.mark.parametrize("temperature", [1e-3, 0.7, 1.0, math.inf])
+def test_penalties_in_a_large_vocabulary_give_what_all_logits_give(fields, temperature):
+    """The mass and the best come from the row's own and the few that changed; here from all of them."""
+    s = Sampling(temperature=temperature, **fields)
+    generator = np.random.default_rng(5)
+    drawer, reference = Sampler(s, seed=3, choice=0, prompt=(1, 2)), Adjustments(s, (1, 2))
+    for position in range(60):
+        row = (generator.standard_normal(2000) * 4).astype(np.float32)
+        z = reference.apply(row).all
+        law = boltzmann.log_probabilities(z, temperature)
+        token, record = drawer.draw(row, position, Words())
+        with np.errstate(over="ignore"):
+            scores = (z - z.max()) / temperature + noise.gumbel(3, 0, position, np.arange(2000))
+        assert token == scores.argmax()
+        assert record.sampler_logprob == pytest.approx(law[token], abs=1e-9)
+        for other in record.alternatives:
+            assert other.sampler_logprob == pytest.approx(law[other.token], abs=1e-9)
+        reference.say(token)
+
+
+@pytest.mark.parametrize("profile", ["openai", "llama.cpp"])
+def test_mirostat_steers_the_mean_surprise_to_its_target(profile):
+    """In bits, of the distribution that it found (openai) or left (llama.cpp)."""
+    row = (-1.1 * np.log(np.arange(1, 3001))).astype(np.float32)
+    drawer = sampler(profile=profile, mirostat_tau=4.0, seed=8)
+    surprises = []
+    for position in range(1500):
+        _, record = drawer.draw(row, position, Words())
+        logprob = record.logprob if profile == "openai" else record.sampler_logprob
+        surprises.append(-logprob / math.log(2))
+    assert np.mean(surprises) == pytest.approx(4.0, abs=0.1)
+    assert np.mean(surprises[:20]) == pytest.approx(4.0, abs=2.0)
+
+
+def test_mirostat_is_the_same_with_and_without_a_record():
+    row = np.random.default_rng(2).normal(0, 2, 500).astype(np.float32)
+    watched, plain = (sampler(mirostat_tau=3.0, seed=9) for _ in range(2))
+    for position in range(50):
+        assert watched.draw(row, position, Words())[0] == plain.draw(row, position, None)[0]
+
+
+def test_xtc_s_coin_falls_as_often_as_asked_and_belongs_to_the_place():
+    row = np.log([0.5, 0.3, 0.2]).astype(np.float32)
+    drawer = sampler(xtc_probability=0.3, xtc_threshold=0.25, seed=4)
+    kept = [drawer.draw(row, position, Words())[1].kept for position in range(2000)]
+    assert abs(kept.count(2) - 600) < 4 * math.sqrt(2000 * 0.3 * 0.7)
+    again = sampler(xtc_probability=0.3, xtc_threshold=0.25, seed=4)
+    assert [again.draw(row, position, Words())[1].kept for position in range(1999, 1989, -1)] == kept[
+        :1989:-1
+    ]
+
+
+@pytest.mark.parametrize("profile", ["openai", "hf", "vllm", "sglang", "llama.cpp"])
+def test_logprobs_are_raw_and_those_of_the_sampler_of_what_was_drawn_from(profile):
+    """Raw at any temperature; one cannot be had from the other, so both are recorded."""
+    row = [2.0, 1.0, 0.0]
+    _, record = draw(row, temperature=0.5, top_p=0.9, profile=profile)
+    log_z = math.log(sum(math.exp(z) for z in row))
+    assert [other.logprob for other in record.alternatives] == pytest.approx([z - log_z for z in row])
+    kept = [
+        0,
+        1,
+    ]  # 0.87 and 0.12 at T = 0.5, where the others cut; 0.67 and 0.24 at T = 1, where llama.cpp does
+    tempered = [2 * row[each] - math.log(sum(math.exp(2 * row[i]) for i in kept)) for each in kept]
+    assert [other.sampler_logprob for other in record.alternatives] == pytest.approx([*tempered, -math.inf])
+
+
+@pytest.mark.parametrize("profile", ["openai", "hf", "vllm", "sglang", "llama.cpp"])
+def test_tokens_far_down_the_tail_are_drawn_as_often_as_they_should_be(profile):
+    """17.5 nats below the best, where 24-bit noise ends, 400,000 of them together come at 1% of places."""
+    row = np.full(400_001, -17.5, dtype=np.float32)
+    row[0] = 0.0
+    drawer = sampler(profile=profile, seed=6)
+    rate = 400_000 * math.exp(-17.5) / (1 + 400_000 * math.exp(-17.5))
+    places = 800
+    seen = sum(drawer.draw(row, position, None)[0] > 0 for position in range(places))
+    assert 0 < seen < places * rate + 4 * math.sqrt(places * rate)

@@ -270,6 +270,27 @@ def test_a_cut_off_token_has_no_say():
         assert cut(logits, value).removed == pytest.approx(cut(some, value).removed, abs=1e-15)
 
 
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0, math.inf])
+@pytest.mark.parametrize("p", [0.01, 0.5, 0.9, 0.999, 1 - 1e-6])
+@pytest.mark.parametrize("beyond", [False, True])
+def test_a_large_set_is_the_same_that_sorting_gives(temperature, p, beyond):
+    generator = np.random.default_rng(9)
+    for logits in (generator.normal(size=5000) * 2, np.round(generator.normal(size=5000) * 2) / 4):
+        x = logits / temperature
+        weights = np.exp(x - x.max())
+        order = np.argsort(-logits, kind="stable")
+        sums = np.cumsum(weights[order]) / weights.sum()
+        count = np.searchsorted(sums, p, side="right" if beyond else "left") + 1
+        assert (
+            truncation.nucleus(logits, p, temperature, beyond=beyond).ids.tolist() == order[:count].tolist()
+        )
+        surprise = np.abs(x - (weights * x).sum() / weights.sum())
+        order = np.argsort(surprise, kind="stable")
+        count = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), p) + 1
+        kept = truncation.typical(logits, p, temperature).members
+        assert np.sort(surprise[kept]) == pytest.approx(np.sort(surprise[order[:count]]), abs=1e-9)
+
+
 def test_a_large_vocabulary_is_not_sorted_to_find_a_small_set():
     generator = np.random.default_rng(1)
     logits = generator.normal(size=200_000) * 3

@@ -2,21 +2,14 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from thermoscope.engine.logits import Logits
 from thermoscope.engine.request import Sampling
 from thermoscope.laws import penalties
-
-
-class Adjusted(NamedTuple):
-    """Logits that were changed, in float64, and the ids of those that are not the model's own any more."""
-
-    logits: Float[np.ndarray, "vocab"]
-    touched: Int[np.ndarray, "some"]
 
 
 class Adjustments:
@@ -27,66 +20,58 @@ class Adjustments:
         self._memory = sampling.engine.memory
         self._tokens = array("q", prompt)  # numpy reads it where it stands
         self._said: Counter[int] = Counter()
-        self._seen = set(prompt)
-        asked = {
-            "repetition": (sampling.repetition_penalty != 1, self._repetition),
-            "counts": (bool(sampling.presence_penalty or sampling.frequency_penalty), self._counts),
-            "dry": (sampling.dry_multiplier > 0, self._dry),
-            "bias": (bool(sampling.logit_bias), self._bias),
+        self._seen = dict.fromkeys(prompt, 1)
+        active = {
+            "repetition": sampling.repetition_penalty != 1,
+            "counts": bool(sampling.presence_penalty or sampling.frequency_penalty),
+            "dry": sampling.dry_multiplier > 0,
+            "bias": bool(sampling.logit_bias),
         }
-        order = sampling.engine.adjustments
-        self._stages = [asked[stage][1] for stage in order if asked[stage][0]]
+        self._stages = [stage for stage in sampling.engine.adjustments if active[stage]]
 
     def say(self, token: int) -> None:
         """The answer's next token."""
         self._tokens.append(token)
         self._said[token] += 1
-        self._seen.add(token)
+        self._seen[token] = 1
 
-    def apply(self, row: Float[np.ndarray, "vocab"]) -> Adjusted | None:
-        """The row with its penalties and bias; None where there are none."""
-        if not self._stages:
-            return None
-        logits: Float[np.ndarray, "vocab"] = row.astype(np.float64)
-        touched = np.unique(np.concatenate([stage(logits) for stage in self._stages]))
-        return Adjusted(logits, touched) if len(touched) else None
-
-    def _repetition(self, logits: Float[np.ndarray, "vocab"]) -> Int[np.ndarray, "some"]:
-        ids = _ids(self._seen if self._memory is None else self._recent())
-        logits[ids] = penalties.repetition(logits[ids], self._sampling.repetition_penalty)
-        return ids
-
-    def _counts(self, logits: Float[np.ndarray, "vocab"]) -> Int[np.ndarray, "some"]:
-        said = self._said if self._memory is None else self._recent()
-        ids, counts = _ids(said), np.fromiter(said.values(), dtype=np.float64, count=len(said))
+    def apply(self, row: Float[np.ndarray, "vocab"]) -> Logits:
+        """The row with its penalties and bias."""
+        stages = []
+        for stage in self._stages:
+            about = self._about(stage)
+            ids = np.fromiter(about.keys(), dtype=np.int64, count=len(about))
+            stages.append((stage, ids, np.fromiter(about.values(), dtype=np.float64, count=len(about))))
+        touched = np.unique(np.concatenate([ids for _, ids, _ in stages])) if stages else np.arange(0)
+        values = row[touched].astype(np.float64)
         sampling = self._sampling
-        logits[ids] -= penalties.counted(counts, sampling.presence_penalty, sampling.frequency_penalty)
-        return ids
+        for stage, ids, numbers in stages:
+            at = np.searchsorted(touched, ids)
+            if stage == "repetition":
+                values[at] = penalties.repetition(values[at], sampling.repetition_penalty)
+            elif stage == "counts":
+                values[at] -= penalties.counted(
+                    numbers, sampling.presence_penalty, sampling.frequency_penalty
+                )
+            elif stage == "dry":
+                values[at] -= numbers
+            else:
+                values[at] += numbers
+        return Logits(row, touched, values)
 
-    def _recent(self) -> Counter[int]:
-        """The last tokens, the prompt's too, and how often each is one of them."""
-        assert self._memory is not None
-        return Counter(self._tokens[-self._memory :])
-
-    def _dry(self, logits: Float[np.ndarray, "vocab"]) -> Int[np.ndarray, "some"]:
+    def _about(self, stage: str) -> Mapping[int, float]:
+        """The tokens that a stage touches, and its number for each."""
         sampling = self._sampling
-        costs = penalties.dry(
-            np.frombuffer(self._tokens, dtype=np.int64),
-            sampling.dry_multiplier,
-            sampling.dry_base,
-            sampling.dry_allowed_length,
-            sampling.dry_breakers,
-        )
-        ids = _ids(costs)
-        logits[ids] -= np.fromiter(costs.values(), dtype=np.float64, count=len(costs))
-        return ids
-
-    def _bias(self, logits: Float[np.ndarray, "vocab"]) -> Int[np.ndarray, "some"]:
-        bias = self._sampling.logit_bias
-        ids = _ids(bias)
-        logits[ids] += np.fromiter(bias.values(), dtype=np.float64, count=len(bias))
-        return ids
-
-
-def _ids(tokens: Collection[int]) -> Int[np.ndarray, "some"]:
-    return np.fromiter(tokens, dtype=np.int64, count=len(tokens))
+        if stage == "bias":
+            return sampling.logit_bias
+        if stage == "dry":
+            return penalties.dry(
+                np.frombuffer(self._tokens, dtype=np.int64),
+                sampling.dry_multiplier,
+                sampling.dry_base,
+                sampling.dry_allowed_length,
+                sampling.dry_breakers,
+            )
+        if self._memory is not None:
+            return Counter(self._tokens[-self._memory :])
+        return self._seen if stage == "repetition" else self._said

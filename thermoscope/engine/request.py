@@ -122,7 +122,7 @@ class Sampling:
 
     def _check_profile(self) -> None:
         """Refuse a profile that nobody knows, and a setting that its engine lacks."""
-        if self.profile not in PROFILES:
+        if not isinstance(self.profile, str) or self.profile not in PROFILES:
             raise InvalidRequest(
                 f"profile: got {self.profile!r}, expected one of {', '.join(PROFILES)}.", param="profile"
             )

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from thermoscope.engine.adjustments import Adjusted, Adjustments
+from thermoscope.engine.adjustments import Adjustments
+from thermoscope.engine.logits import Logits, among
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.trace import Alternatives, Drawn, Record
 from thermoscope.errors import ThermoscopeError
@@ -66,40 +67,36 @@ class Sampler:
         raw = summary or summarise(torch.from_numpy(row)[None], [self.temperature], best=ALTERNATIVES)[0]
         if not math.isfinite(raw.entropy):
             raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
-        adjusted = self._adjustments.apply(row)
-        logits, asked = row, raw
-        if adjusted is not None:
-            logits = adjusted.logits
-            asked = _summary(logits, self.temperature)
+        logits = self._adjustments.apply(row)
+        asked = raw if not len(logits.touched) else _summary(logits, raw, self.temperature)
         left = self._filtered(logits, asked, position)
-        token = self._race(row, adjusted, left, asked, position)
+        token = self._race(logits, left, asked, position)
         record = None
         if tokenizer is not None or self._mu < math.inf:
             drawn = self._drawn(logits, asked, left)
             if tokenizer is not None:
-                record = _record(row, raw, logits, left, drawn, token, tokenizer)
-            self._steer(drawn.logprob(float(logits[token])), left.cuts)
+                record = _record(logits, raw, left, drawn, token, tokenizer)
+            self._steer(drawn.logprob(float(logits.at(np.array([token]))[0])), left.cuts)
         self._adjustments.say(token)
         return token, record
 
-    def _filtered(self, logits: Float[np.ndarray, "vocab"], asked: Summary, position: int) -> Left:
+    def _filtered(self, logits: Logits, asked: Summary, position: int) -> Left:
         """What the filters leave. Where that is among the best, which are in hand, nothing else is seen."""
         if self._seen_at == 0:
             return Left(asked.best[:1], 0.0)
         if self._first is None:
             temperature = self._seen_at
             if temperature is None:
-                temperature = self._profile.temperature(logits.astype(np.float64), self._filters)
+                temperature = self._profile.temperature(logits.all, self._filters)
             return Left(None if temperature else asked.best[:1], temperature)
         coin = noise.coin(self._seed, self._choice, position) if self._filters.xtc_probability else 1.0
         mass = None if self._seen_at is None else asked.mass
         if mass is not None and self._first not in WHOLE:
-            head = logits[asked.best].astype(np.float64)
+            head = logits.at(asked.best)
             left = self._cut(head, coin, mass, above=float(head[-1]))
-            if left is not None:
-                assert left.members is not None
+            if left is not None and left.members is not None:
                 return left._replace(members=np.sort(asked.best[left.members]))
-        left = self._cut(logits.astype(np.float64), coin, mass)
+        left = self._cut(logits.all, coin, mass)
         assert left is not None
         return left
 
@@ -108,23 +105,17 @@ class Sampler:
     ) -> Left | None:
         """What is left of these logits; None if the first filter leaves one that is not above the bound."""
         cuts: list[Cut] = []
-        members, temperature = np.arange(len(logits)), 1.0
+        members, temperature = None, 1.0
         for cut in self._profile.cuts(logits, self._filters, coin=coin, mu=self._mu, mass=mass):
             _, members, temperature, law = cut
             if law is not None:
+                assert members is not None
                 if not cuts and not logits[members].min() > above:
                     return None
                 cuts.append(cut)
         return Left(members, temperature, cuts)
 
-    def _race(
-        self,
-        row: Float[np.ndarray, "vocab"],
-        adjusted: Adjusted | None,
-        left: Left,
-        asked: Summary,
-        position: int,
-    ) -> int:
+    def _race(self, logits: Logits, left: Left, asked: Summary, position: int) -> int:
         """The token with the greatest z / T + noise.
 
         Of many, the kernel finds the best among the model's own logits, which meets those that were changed.
@@ -133,36 +124,37 @@ class Sampler:
         if temperature == 0:
             assert members is not None
             return int(members[0])
-        logits = row if adjusted is None else adjusted.logits
-        greatest = asked.greatest if members is None else float(logits[members].max())
+        greatest = asked.greatest if members is None else float(logits.at(members).max())
         if members is None or len(members) > FEW:
             key = noise.key(self._seed, self._choice, position)
-            if members is None and adjusted is None:
-                return draw(row, greatest, temperature, key)
-            own = np.full(len(row), -np.inf, dtype=np.float32)
-            own[slice(None) if members is None else members] = row if members is None else row[members]
-            members = np.arange(0)
-            if adjusted is not None:
-                members = adjusted.touched[np.isfinite(own[adjusted.touched])]
+            own = logits.row
+            if members is not None:
+                own = np.full_like(own, -np.inf)
+                own[members] = logits.row[members]
+            members = logits.touched
+            if len(members):
+                own = own.copy()
+                members = members[np.isfinite(own[members])]
                 own[members] = -np.inf
             best = draw(own, greatest, temperature, key)
+            if not len(members):
+                return best
             if np.isfinite(own[best]):
                 members = np.append(members, best)
         dice = noise.gumbel(self._seed, self._choice, position, members)
         # Differences from the best: a small T would send logits themselves to infinity.
         with np.errstate(over="ignore"):
-            tempered = (logits[members].astype(np.float64) - greatest) / temperature
+            tempered = (logits.at(members) - greatest) / temperature
         return int(members[(tempered + dice).argmax()])
 
-    def _drawn(self, logits: Float[np.ndarray, "vocab"], asked: Summary, left: Left) -> Drawn:
+    def _drawn(self, logits: Logits, asked: Summary, left: Left) -> Drawn:
         """The distribution that is drawn from."""
         members, temperature = left.members, left.temperature
         if temperature == 0:
-            assert members is not None
-            return Drawn(0.0, float(logits[members[0]]), 1.0)
+            return Drawn(0.0, asked.greatest, 1.0)
         if members is None and temperature == self._seen_at:
             return Drawn(temperature, asked.greatest, asked.mass)
-        inside = (logits if members is None else logits[members]).astype(np.float64)
+        inside = logits.all if members is None else logits.at(members)
         return Drawn(temperature, float(inside.max()), float(boltzmann.weights(inside, temperature).sum()))
 
     def _steer(self, logprob: float, cuts: Sequence[Cut]) -> None:
@@ -175,43 +167,50 @@ class Sampler:
 
 
 def _record(
-    row: Float[np.ndarray, "vocab"],
-    raw: Summary,
-    logits: Float[np.ndarray, "vocab"],
-    left: Left,
-    drawn: Drawn,
-    token: int,
-    tokenizer: Tokenizer,
+    logits: Logits, raw: Summary, left: Left, drawn: Drawn, token: int, tokenizer: Tokenizer
 ) -> Record:
-    best = row[raw.best]
+    best = logits.row[raw.best]
     return Record(
-        logprob=float(row[token]) - raw.log_z,
-        sampler_logprob=drawn.logprob(float(logits[token])),
+        logprob=float(logits.row[token]) - raw.log_z,
+        sampler_logprob=drawn.logprob(float(logits.at(np.array([token]))[0])),
         entropy=raw.entropy,
         log_z=raw.log_z,
-        kept=len(row) if left.members is None else len(left.members),
+        kept=len(logits.row) if left.members is None else len(left.members),
         removed_mass=1 - math.prod(1 - cut.law.removed for cut in left.cuts if cut.law is not None),
         alternatives=Alternatives(
             raw.best,
             best,
-            best if logits is row else logits[raw.best],
+            logits.at(raw.best) if len(logits.touched) else best,
             raw.log_z,
             drawn,
-            None if left.members is None else _among(raw.best, left.members),
+            None if left.members is None else among(raw.best, left.members),
             tokenizer.piece,
         ),
     )
 
 
-def _among(ids: Int[np.ndarray, "best"], members: Int[np.ndarray, "kept"]) -> Bool[np.ndarray, "best"]:
-    """Which of the ids are members, which rise."""
-    at = np.minimum(np.searchsorted(members, ids), len(members) - 1)
-    held: Bool[np.ndarray, "best"] = members[at] == ids
-    return held
+def _summary(logits: Logits, raw: Summary, temperature: float) -> Summary:
+    """Of logits of which some were changed; what a record says of the model comes from the raw ones.
 
-
-def _summary(logits: Float[np.ndarray, "vocab"], temperature: float) -> Summary:
-    """Of logits that penalties or a bias changed; what a record says of the model comes from the raw ones."""
-    mass = float(boltzmann.weights(logits, temperature or 1.0).sum())
-    best = truncation.top_k(logits, ALTERNATIVES).ids
-    return Summary(math.nan, math.nan, float(logits[best[0]]), mass, best)
+    The mass is what the changed ones leave of the raw one, and theirs; the best are those above the least of
+    the raw best, of which none is unknown. Where little is left of either, all logits are looked at.
+    """
+    temperature = temperature or 1.0
+    before = boltzmann.weights(
+        logits.row[logits.touched].astype(np.float64), temperature, greatest=raw.greatest
+    )
+    rest = raw.mass - float(before.sum())
+    ids = np.concatenate((raw.best[~among(raw.best, logits.touched)], logits.touched))
+    z = logits.at(ids)
+    known = z > logits.row[raw.best[-1]]
+    if rest < 1e-3 * raw.mass or not known.any():
+        mass = float(boltzmann.weights(logits.all, temperature).sum())
+        best = truncation.top_k(logits.all, ALTERNATIVES).ids
+        return Summary(math.nan, math.nan, float(logits.all[best[0]]), mass, best)
+    ids, z = ids[known], z[known]
+    best = ids[np.lexsort((ids, -z))]
+    greatest = float(z.max())
+    with np.errstate(over="ignore"):
+        rest *= math.exp((raw.greatest - greatest) / temperature)
+    mass = rest + float(boltzmann.weights(logits.values, temperature, greatest=greatest).sum())
+    return Summary(math.nan, math.nan, greatest, mass, best)

@@ -82,7 +82,7 @@ def _counts(z: Float[np.ndarray, "vocab"], filters: Filters) -> Counts:
     sets = {}
     for name, profile in PROFILES.items():
         *_, last = profile.cuts(z, filters)
-        sets[name] = last.members
+        sets[name] = np.arange(len(z)) if last.members is None else last.members
     here = sets[HERE]
     return Counts(
         tuple(len(each) for each in sets.values()),

@@ -37,10 +37,10 @@ WHOLE = frozenset(("typical_p", "eta", "top_n_sigma"))  # filters that need to s
 
 
 class Cut(NamedTuple):
-    """A stage while it runs: ids that are left, rising; the temperature that it left; what the law gave."""
+    """A stage while it runs: ids left, rising, None while all are; T from there on; what the law answered."""
 
     name: str
-    members: Int[np.ndarray, "kept"]
+    members: Int[np.ndarray, "kept"] | None
     temperature: float
     law: truncation.Kept | None
 
@@ -96,7 +96,7 @@ class Profile:
         logits = boltzmann.checked(logits)
         stages, before = [], len(logits)
         for cut in self.cuts(logits, filters, coin=coin, mu=mu):
-            kept = cut.members
+            kept = np.arange(len(logits)) if cut.members is None else cut.members
             if len(kept) < len(logits):
                 kept = truncation.ranked(logits, kept)
             removed = 0.0 if cut.law is None or len(kept) == before else cut.law.removed
@@ -110,8 +110,8 @@ class Profile:
         for stage, param in filters.active.items():
             if stage not in self.order:
                 raise InvalidRequest(
-                    f"{param}: got {getattr(filters, param)}, expected none, for the profile {self.name} has no "
-                    "such stage; leave it out, or take the profile openai.",
+                    f"{param}: got {getattr(filters, param)}, expected none, for the profile {self.name} has "
+                    "no such stage; leave it out, or take the profile openai.",
                     param=param,
                 )
             if self.mirostat_alone and stage != "mirostat" and "mirostat" in filters.active:
@@ -140,23 +140,25 @@ class Profile:
             values["xtc"] = filters.xtc_threshold
         if mu < math.inf:
             values["mirostat"] = mirostat.cutoff(mu)
-        members, temperature = np.arange(len(logits)), 1.0
+        members, temperature, z = None, 1.0, logits
         for name in self.order:
             if name == "temperature":
-                temperature = self.temperature(logits[members], filters)
+                temperature = self.temperature(z, filters)
                 if temperature == 0:
-                    members, mass = members[[logits[members].argmax()]], None
+                    best = np.array([z.argmax()])
+                    members, z, mass = best if members is None else members[best], z[best], None
                 yield Cut(name, members, temperature, None)
             elif name in values:
-                z, rules = logits[members], self.rules.get(name, {})
+                rules = self.rules.get(name, {})
                 law = _LAWS[name](z, values[name], temperature, mass=mass, **rules)
-                members = members[law.members]
+                members = law.members if members is None else members[law.members]
                 if self.joint and name == "top_k":  # what it was given is what the nucleus is a part of
                     mass = float(boltzmann.weights(z, temperature).sum()) if mass is None else mass
                 else:
                     if self.joint and "top_k" in values:
                         law = replace(law, mass=None)  # and yet it removed a share of what top-k had left
                     mass = None
+                z = z[law.members]
                 yield Cut(name, members, temperature, law)
 
     def temperature(self, logits: Float[np.ndarray, "some"], filters: Filters) -> float:

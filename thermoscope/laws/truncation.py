@@ -16,7 +16,7 @@ distribution's (NaN, $+\infty$, nothing but $-\infty$).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,9 @@ from thermoscope.laws.ranges import within
 EQUAL = 1e-12
 
 ROWS = 64  # of the table that the logits are laid out in to find the k-th greatest, a number a column
+
+FEW = 512  # ids that are sorted at once
+SLICES = 1024  # that more of them are put into first
 
 Ties = Literal["lower", "all"]
 """Who is kept of tokens that tie at a set's edge: those with the lower ids, or all."""
@@ -124,9 +127,7 @@ def nucleus(
     if mass is None:
         mass = float(boltzmann.weights(logits, temperature).sum())
 
-    def weigh(ids: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
-        return _weights(logits, ids, temperature, best)
-
+    weigh = partial(_weights, logits, temperature, best)
     reach = 2.0 * min(max(temperature, 1e-3), 1e3)
     members = _fewest(best - logits, weigh, p * mass, reach, "lower", beyond)
     return Kept(logits, members, temperature, mass)
@@ -274,7 +275,7 @@ def _greatest(logits: Float[np.ndarray, "vocab"], k: int) -> float:
 
 
 def _weights(
-    logits: Float[np.ndarray, "vocab"], ids: Int[np.ndarray, "some"], temperature: float, best: float
+    logits: Float[np.ndarray, "vocab"], temperature: float, best: float, ids: Int[np.ndarray, "some"]
 ) -> Float[np.ndarray, "some"]:
     """Weights of some tokens."""
     if temperature == 0:
@@ -320,16 +321,27 @@ def _fewest(
     `reach`: how far from the nearest to look first; more only where that is not enough.
     """
     goal *= 1 + EQUAL if beyond else 1 - EQUAL
-    nearest = distance.min()
+    side: Literal["left", "right"] = "right" if beyond else "left"
+    nearest = float(distance.min())
     while True:
         ids = np.flatnonzero(distance <= nearest + reach)
-        if len(ids) == len(distance) or weigh(ids).sum() > goal:
+        weights = weigh(ids)
+        if len(ids) == len(distance) or weights.sum() > goal:
             break
         reach *= 2
-    ids = ids[np.argsort(distance[ids], kind="stable")]
-    last = int(np.searchsorted(np.cumsum(weigh(ids)), goal, side="right" if beyond else "left"))
-    if ties == "all":
+    sure = ids[:0]
+    if len(ids) > FEW:  # whole slices of the distance, until one is crossed; only that is sorted
+        place = ((distance[ids] - nearest) * (SLICES / reach)).astype(np.int64)
+        sums = np.cumsum(np.bincount(place, weights, minlength=SLICES + 1))
+        crossed = int(np.searchsorted(sums, goal, side))
+        sure, at = ids[place < crossed], place == crossed
+        ids, weights = ids[at], weights[at]
+        goal -= float(sums[crossed - 1]) if crossed else 0.0
+    order = np.argsort(distance[ids], kind="stable")
+    ids = ids[order]
+    last = int(np.searchsorted(np.cumsum(weights[order]), goal, side))
+    if ties == "all" and len(ids):
         return np.flatnonzero(distance <= distance[ids[min(last, len(ids) - 1)]])
-    members: Int[np.ndarray, "kept"] = ids[: last + 1]
+    members: Int[np.ndarray, "kept"] = np.concatenate((sure, ids[: last + 1]))
     members.sort()
     return members

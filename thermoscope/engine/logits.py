@@ -1,0 +1,45 @@
+"""The model's logits, with some of them changed: cheap to change, and in float64 only where one looks."""
+
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class Logits:
+    """A row of logits.
+
+    `row`: the model's own. `touched`: ids of those that were changed, rising. `values`: what they are now.
+    """
+
+    def __init__(
+        self,
+        row: Float[np.ndarray, "vocab"],
+        touched: Int[np.ndarray, "some"],
+        values: Float[np.ndarray, "some"],
+    ) -> None:
+        self.row = row
+        self.touched = touched
+        self.values = values
+
+    @cached_property
+    def all(self) -> Float[np.ndarray, "vocab"]:
+        """Every logit."""
+        logits: Float[np.ndarray, "vocab"] = self.row.astype(np.float64)
+        logits[self.touched] = self.values
+        return logits
+
+    def at(self, ids: Int[np.ndarray, "ids"]) -> Float[np.ndarray, "ids"]:
+        """The logits of some tokens."""
+        logits: Float[np.ndarray, "ids"] = self.row[ids].astype(np.float64)
+        if len(self.touched):
+            held = among(ids, self.touched)
+            logits[held] = self.values[np.searchsorted(self.touched, ids[held])]
+        return logits
+
+
+def among(ids: Int[np.ndarray, "ids"], members: Int[np.ndarray, "some"]) -> Bool[np.ndarray, "ids"]:
+    """Which of the ids are members, which rise; there must be some."""
+    at = np.minimum(np.searchsorted(members, ids), len(members) - 1)
+    held: Bool[np.ndarray, "ids"] = members[at] == ids
+    return held
