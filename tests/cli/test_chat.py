@@ -58,7 +58,7 @@ def test_bad_commands_are_one_line_and_the_talk_goes_on(model: FakeModel, comman
     said = done.err.splitlines()
     assert [line.startswith("thermoscope: ") for line in said] == [True] * 6
     assert "/dance: no such command" in said[0]
-    assert "expected one of temperature, top_p" in said[1]
+    assert "expected one of profile, temperature, top_p" in said[1]
     assert "got 'hot', expected a number" in said[2]
     assert "top_p: got 2.0" in said[3]
     assert "after an answer" in said[4]

@@ -36,6 +36,32 @@ def test_every_setting_reaches_the_engine(model: FakeModel, command: Command) ->
     assert (sampling.max_tokens, sampling.ignore_eos, sampling.n) == (99, True, 1)
 
 
+def test_every_filter_reaches_the_engine(model: FakeModel, command: Command) -> None:
+    done = command(
+        *("run", "Hi", "--profile", "openai", "--typical-p", "0.9", "--epsilon", "0.001", "--eta", "0.002"),
+        *("--top-n-sigma", "2.5", "--xtc-probability", "0.5", "--xtc-threshold", "0.2"),
+        *("--mirostat-tau", "5", "--mirostat-eta", "0.2", "--dynatemp-range", "0.5"),
+        *("--dynatemp-exponent", "2", "--dry-multiplier", "0.8", "--dry-base", "1.5"),
+        *("--dry-allowed-length", "3", "--dry-breaker", "5", "--dry-breaker", "6"),
+    )
+    assert done.code == 0, done.err
+    (sampling,) = model.settings
+    assert (sampling.profile, sampling.typical_p) == ("openai", 0.9)
+    assert (sampling.epsilon, sampling.eta) == (0.001, 0.002)
+    assert (sampling.top_n_sigma, sampling.xtc_probability, sampling.xtc_threshold) == (2.5, 0.5, 0.2)
+    assert (sampling.mirostat_tau, sampling.mirostat_eta) == (5.0, 0.2)
+    assert (sampling.dynatemp_range, sampling.dynatemp_exponent) == (0.5, 2.0)
+    assert (sampling.dry_multiplier, sampling.dry_base, sampling.dry_allowed_length) == (0.8, 1.5, 3)
+    assert sampling.dry_breakers == (5, 6)
+
+
+def test_a_setting_that_a_profile_lacks_is_one_line(model: FakeModel, command: Command) -> None:
+    done = command("run", "Hi", "--profile", "vllm", "--typical-p", "0.9")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "the profile vllm has no such stage" in done.err
+
+
 def test_loading_options_reach_the_loader(model: FakeModel, command: Command) -> None:
     command("run", "Hi", "--model", "x.gguf", "--precision", "bf16", "--context", "64", "--threads", "3")
     assert model.loaded == {

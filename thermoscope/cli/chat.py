@@ -27,10 +27,24 @@ Ctrl-C               stop the answer, not the program"""
 HISTORY_LINES = 1000
 # Settings of `Sampling` that one line of text can hold, and what reads them.
 SETTINGS: dict[str, Callable[[str], Any]] = {
+    "profile": str,
     "temperature": float,
     "top_p": float,
     "top_k": int,
     "min_p": float,
+    "typical_p": float,
+    "epsilon": float,
+    "eta": float,
+    "top_n_sigma": float,
+    "xtc_probability": float,
+    "xtc_threshold": float,
+    "mirostat_tau": float,
+    "mirostat_eta": float,
+    "dynatemp_range": float,
+    "dynatemp_exponent": float,
+    "dry_multiplier": float,
+    "dry_base": float,
+    "dry_allowed_length": int,
     "repetition_penalty": float,
     "presence_penalty": float,
     "frequency_penalty": float,
@@ -43,6 +57,7 @@ SETTINGS: dict[str, Callable[[str], Any]] = {
 def chat(
     system: options.System = None,
     json: options.Json = False,
+    profile: options.Profile = "openai",
     temperature: options.Temperature = 1.0,
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
@@ -61,7 +76,13 @@ def chat(
     from thermoscope.engine.request import Sampling
 
     sampling = Sampling(
-        temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed, max_tokens=max_tokens
+        profile=profile,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        seed=seed,
+        max_tokens=max_tokens,
     )
     if system is not None:
         options.text("--system", system)

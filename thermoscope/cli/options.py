@@ -77,6 +77,114 @@ MinP = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="Whose order and edges: openai (Thermoscope's own), hf, vllm, sglang or llama.cpp.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+DynatempRange = Annotated[
+    float,
+    typer.Option(
+        "--dynatemp-range",
+        help="T follows the entropy, so far below and above --temperature; 0 is off.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+DynatempExponent = Annotated[
+    float,
+    typer.Option(
+        "--dynatemp-exponent",
+        help="How steeply T follows the entropy's share of its greatest.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+TopNSigma = Annotated[
+    float,
+    typer.Option(
+        "--top-n-sigma",
+        help="Standard deviations of the logits below the greatest that are kept; inf keeps all.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+TypicalP = Annotated[
+    float,
+    typer.Option(
+        "--typical-p",
+        help="Mass of the tokens whose surprise is nearest to the entropy; 1 keeps all.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+Epsilon = Annotated[
+    float, typer.Option("--epsilon", help="Least probability to keep, 0 to 1.", rich_help_panel=_SAMPLING)
+]
+Eta = Annotated[
+    float,
+    typer.Option(
+        "--eta",
+        help="Least probability to keep, 0 to 1, lower where the entropy is high.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+XtcProbability = Annotated[
+    float,
+    typer.Option(
+        "--xtc-probability",
+        help="How often the top choices are left out; 0 is off.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+XtcThreshold = Annotated[
+    float,
+    typer.Option(
+        "--xtc-threshold",
+        help="Probability from which on a token is a top choice; the last of them stays.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+MirostatTau = Annotated[
+    float,
+    typer.Option(
+        "--mirostat-tau",
+        help="Mean surprise to steer to (Mirostat 2), in bits; inf is off.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+MirostatEta = Annotated[
+    float, typer.Option("--mirostat-eta", help="How fast Mirostat steers.", rich_help_panel=_SAMPLING)
+]
+DryMultiplier = Annotated[
+    float,
+    typer.Option(
+        "--dry-multiplier",
+        help="Nats off a token that would make a repetition one longer than is free; 0 is off.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+DryBase = Annotated[
+    float,
+    typer.Option(
+        "--dry-base", help="Factor on these nats for each further token.", rich_help_panel=_SAMPLING
+    ),
+]
+DryAllowedLength = Annotated[
+    int,
+    typer.Option(
+        "--dry-allowed-length",
+        help="Longest repetition that costs no more than the multiplier.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+DryBreaker = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--dry-breaker",
+        help="A token id that no repetition reaches across; repeatable.",
+        rich_help_panel=_SAMPLING,
+    ),
+]
 RepetitionPenalty = Annotated[
     float,
     typer.Option(

@@ -1,5 +1,6 @@
 """`thermoscope run`: one prompt, one answer."""
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,10 +37,25 @@ def run(
         ),
     ] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Show a table with a row a token.")] = False,
+    profile: options.Profile = "openai",
     temperature: options.Temperature = 1.0,
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
     min_p: options.MinP = 0.0,
+    typical_p: options.TypicalP = 1.0,
+    epsilon: options.Epsilon = 0.0,
+    eta: options.Eta = 0.0,
+    top_n_sigma: options.TopNSigma = math.inf,
+    xtc_probability: options.XtcProbability = 0.0,
+    xtc_threshold: options.XtcThreshold = 0.1,
+    mirostat_tau: options.MirostatTau = math.inf,
+    mirostat_eta: options.MirostatEta = 0.1,
+    dynatemp_range: options.DynatempRange = 0.0,
+    dynatemp_exponent: options.DynatempExponent = 1.0,
+    dry_multiplier: options.DryMultiplier = 0.0,
+    dry_base: options.DryBase = 1.75,
+    dry_allowed_length: options.DryAllowedLength = 2,
+    dry_breaker: options.DryBreaker = None,
     repetition_penalty: options.RepetitionPenalty = 1.0,
     presence_penalty: options.PresencePenalty = 0.0,
     frequency_penalty: options.FrequencyPenalty = 0.0,
@@ -62,10 +78,25 @@ def run(
     if raw and system is not None:
         raise InvalidRequest("--system: a raw prompt has no system message; leave out --raw or --system.")
     sampling = Sampling(
+        profile=profile,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
         min_p=min_p,
+        typical_p=typical_p,
+        epsilon=epsilon,
+        eta=eta,
+        top_n_sigma=top_n_sigma,
+        xtc_probability=xtc_probability,
+        xtc_threshold=xtc_threshold,
+        mirostat_tau=mirostat_tau,
+        mirostat_eta=mirostat_eta,
+        dynatemp_range=dynatemp_range,
+        dynatemp_exponent=dynatemp_exponent,
+        dry_multiplier=dry_multiplier,
+        dry_base=dry_base,
+        dry_allowed_length=dry_allowed_length,
+        dry_breakers=tuple(dry_breaker or ()),
         repetition_penalty=repetition_penalty,
         presence_penalty=presence_penalty,
         frequency_penalty=frequency_penalty,

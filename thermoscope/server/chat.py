@@ -28,7 +28,8 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer") -> Request:
         given["max_tokens"] = body.max_completion_tokens
     if body.thermoscope is not None:
         given |= body.thermoscope.model_dump(exclude={"steps"}, exclude_none=True)
-    given["stop_ids"] = tuple(given.get("stop_ids", ()))
+    for name in ("stop_ids", "dry_breakers"):
+        given[name] = tuple(given.get(name, ()))
     given["stop"] = tuple(body.stop or ())
     given["logit_bias"] = {int(token): bias for token, bias in (body.logit_bias or {}).items()}
     return Request(

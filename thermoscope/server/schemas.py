@@ -18,6 +18,12 @@ def _infinity(value: object) -> object:
     return math.inf if value == "inf" else value
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Endless = Annotated[
+    float, Field(ge=0), BeforeValidator(_infinity, json_schema_input_type=float | Literal["inf"])
+]
+
+
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -91,8 +97,23 @@ class StreamOptions(_Body):
 class Extension(_Body):
     """What Thermoscope's sampler can do beyond OpenAI's, and whether to show each token's step."""
 
+    profile: Literal["openai", "hf", "vllm", "sglang", "llama.cpp"] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_p: Share | None = None
+    typical_p: Share | None = None
+    epsilon: Share | None = None
+    eta: Share | None = None
+    top_n_sigma: Endless | None = None
+    xtc_probability: Share | None = None
+    xtc_threshold: Share | None = None
+    mirostat_tau: Endless | None = None
+    mirostat_eta: Annotated[float, Field(ge=0)] | None = None
+    dynatemp_range: Endless | None = None
+    dynatemp_exponent: Endless | None = None
+    dry_multiplier: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    dry_base: Annotated[float, Field(ge=1, le=1e6)] | None = None
+    dry_allowed_length: Annotated[int, Field(ge=1)] | None = None
+    dry_breakers: list[TokenId] | None = None
     repetition_penalty: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
     stop_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
@@ -105,13 +126,8 @@ class ChatRequest(_Body):
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
 
-    temperature: (
-        Annotated[
-            float, Field(ge=0), BeforeValidator(_infinity, json_schema_input_type=float | Literal["inf"])
-        ]
-        | None
-    ) = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    temperature: Endless | None = None
+    top_p: Share | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: (
