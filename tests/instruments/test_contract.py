@@ -1,5 +1,6 @@
 """What every instrument must do; a toy in a file of its own must do it, too."""
 
+import inspect
 import json
 
 import pytest
@@ -89,6 +90,13 @@ def test_every_field_has_a_meaning_a_unit_and_a_range(instrument):
             assert least & kind.keys(), f"{key}: {kind}"
             infinite = {"const": "inf", "type": "string"} in field.get("anyOf", ())
             assert infinite or not most or most & kind.keys(), f"{key}: {kind}"
+
+
+def test_no_field_has_the_name_of_an_option_that_every_card_has(instrument):
+    """The command line would give both the same value, and `read` would take one for its own."""
+    own = set(inspect.signature(instruments.read).parameters) - {"settings"}
+    own |= {"json", "figure", "model", "precision", "context", "threads"}
+    assert not own & instrument.settings.model_fields.keys()
 
 
 def test_settings_are_frozen(instrument, given):

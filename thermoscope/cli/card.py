@@ -85,7 +85,7 @@ def _kind(annotation: Any) -> _Kind:
     if origin is tuple:
         return _kind(inner[0])._replace(many=True)
     if origin is Literal:
-        return _Kind(str)
+        return _Kind(type(inner[0]))
     return _Kind(Path if annotation is File else annotation)
 
 
@@ -133,9 +133,10 @@ def _given(name: str, field: FieldInfo, value: Any) -> Any:
 def _many(option: str, value: str, kind: Any) -> list[Any]:
     """`0.2,0.7`, or a JSON list where a value holds a comma."""
     try:
-        parts = json_.loads(value) if value.startswith("[") else options.text(option, value).split(",")
-        return [kind(part) for part in parts]
-    except (ValueError, TypeError):
+        if value.startswith("["):
+            return list(json_.loads(value))
+        return [kind(part) for part in options.text(option, value).split(",")]
+    except (ValueError, TypeError, RecursionError):
         raise InvalidRequest(
             f"{option}: got {value!r}, expected values with commas between, or a JSON list.",
             param=option,

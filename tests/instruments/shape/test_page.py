@@ -8,7 +8,7 @@ from thermoscope.instruments.shape import page
 from thermoscope.instruments.shape.figure import Figure, axes, line
 from thermoscope.instruments.shape.reading import Check, Column, Reading, Table
 
-EVIL = "</script><b>&"
+EVIL = "<!--<script></script><b>&"
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ class Lab:
         going = runner.call(lambda: look(runner.engine.model, tokens, **how))
         for start in range(0, len(tokens), PREFILL_CHUNK):
             self.progress("reading", start, len(tokens))
-            yield runner.call(lambda: next(going))
+            yield runner.call(lambda: next(going), background=self._background)
         self.progress("reading", len(tokens), len(tokens))
 
     def _check_cancelled(self) -> None:

@@ -106,8 +106,8 @@ def _drawn(figures: Any) -> str:
 
 
 def _calls(figures: "tuple[Figure, ...]") -> str:
-    """`</` would end the script, wherever it stood in a label."""
-    specs = json.dumps([figure.to_dict() for figure in figures], allow_nan=False).replace("</", "<\\/")
+    """`<` is escaped: `</script` would end the script, and `<!--<script` would hide its end."""
+    specs = json.dumps([figure.to_dict() for figure in figures], allow_nan=False).replace("<", "\\u003c")
     return (
         "<script>(function (root) { "
         f"{specs}.forEach(function (spec, index) {{ "
