@@ -89,7 +89,9 @@ def left_out(
         own = [case for case in cases if case.groups[kind] == value and case.measured]
         seen = [case for case in cases if case.groups[kind] != value and case.measured]
         if own:
-            errors = [(refit(seen, case) if refit else case.predicted) / (case.measured or 1) - 1 for case in own]
+            errors = [
+                (refit(seen, case) if refit else case.predicted) / (case.measured or 1) - 1 for case in own
+            ]
             out[value] = {"rows": len(own), "mape": statistics.fmean(map(abs, errors))}
     return out
 

@@ -34,11 +34,10 @@ def case(row: Row) -> Case | None:
     method = METHODS.get(row["method"])
     tuned = method is not None and row["micro_batch"] and row["seq_len"]
     if tuned:
-        plan = training.plan(job(row, method))
-        peak, kind, why = plan.peak, "training", f"peak in {plan.peak_phase}"
+        plan, kind = training.plan(job(row, method)), "training"
     else:
-        peak, why = _inference(row)
-        kind = "inference"
+        plan, kind = inference.plan(generation(row)), "inference"
+    peak, why = plan.peak, f"peak in {plan.peak_phase}"
     devices = "one GPU" if int(row["gpus"] or 1) == 1 else "several GPUs"
     groups = {
         "task": f"{row['task']}, {devices}",
@@ -51,7 +50,7 @@ def case(row: Row) -> Case | None:
     measured = float(row["measured_gib"]) if row["measured_gib"] else None
     right = None
     if measured is None:
-        right = (device.needed(peak) > device.usable(hardware(row["gpu"]))) == (row["outcome"] == "OOM")
+        right = (device.needed(plan) > device.usable(hardware(row["gpu"]))) == (row["outcome"] == "OOM")
     return Case(row, groups, peak / GIB, measured, (band[0] / GIB, band[1] / GIB), why, right)
 
 
@@ -70,9 +69,7 @@ def shape(row: Row) -> Architecture:
     if missing < mlp:
         return dense
     experts = Experts(count=1 + round(missing / mlp), active=2, ffn=dense.ffn)
-    return Architecture(
-        name=row["model"], **numbers, context=2**20, gated=gated, tied=tied, experts=experts
-    )
+    return Architecture(name=row["model"], **numbers, context=2**20, gated=gated, tied=tied, experts=experts)
 
 
 def job(row: Row, method: training.Method) -> training.Training:
@@ -91,7 +88,8 @@ def job(row: Row, method: training.Method) -> training.Training:
     stack = "litgpt" if litgpt else "fused" if "foak" in kernels else "transformers"
     if not litgpt and not autocast:
         stack += "-pure"
-    wide = "int" if method == "full" else FORMS.get(_quant(row), "")
+    if "resource-tables" in row["source"]:
+        stack = "litgpt-2023"
     gpus = int(row["gpus"])
     return training.Training(
         shape=shape(row),
@@ -105,12 +103,19 @@ def job(row: Row, method: training.Method) -> training.Training:
         attention=_attention(row["attention_impl"]),
         loss=_loss(row, kernels),
         stack=stack,
-        wide_stream=bool(wide) and "accelerated" not in kernels and not litgpt and not sharded
-        and row["grad_ckpt"] == "yes" and method == "qlora",
-        untied=litgpt,
+        wide_stream=method == "qlora" and not (litgpt or sharded or "accelerated" in kernels),
+        untied=_untied(row),
         parallel=Parallel(data=gpus if sharded else 1, sharding="fsdp1" if sharded else "none",
                           pipeline=gpus if "PP" in row["parallel"] else 1),
     )  # fmt: skip
+
+
+def _untied(row: Row) -> bool:
+    """Whether a tied head stands apart: then `params_b` counts it."""
+    counted, tables = float(row["params_b"] or 0) * 1e9, int(row["vocab"]) * int(row["hidden"])
+    if "litgpt" in row["source"]:  # it always keeps a head of its own
+        return row["tied_emb"] == "1"
+    return row["tied_emb"] == "1" and counted - shape(row).parameters > tables / 2
 
 
 def _known(wanted: str) -> str:
@@ -125,11 +130,15 @@ def _form(row: Row) -> str:
     name = FORMS.get(_quant(row))
     if name is None:
         raise InvalidRequest(f"base_quant: got {row['base_quant']!r}, expected one of {', '.join(FORMS)}.")
+    if name == "int8" and "mid-2023" in row["attention_impl"]:
+        return "int8-tiled"  # what bitsandbytes then kept while it trained
     return "nf4-dq" if name == "nf4" and DOUBLE_QUANT in row["source"] else name
 
 
 def _attention(text: str) -> str:
-    return "flash" if "flash" in text else "sdpa" if "sdpa" in text else "eager" if "eager" in text else "flash"
+    return (
+        "flash" if "flash" in text else "sdpa" if "sdpa" in text else "eager" if "eager" in text else "flash"
+    )
 
 
 def _loss(row: Row, kernels: str) -> str:
@@ -153,15 +162,14 @@ def _source(row: Row) -> str:
     return found.group(1) if found else row["source"]
 
 
-def _inference(row: Row) -> tuple[float, str]:
+def generation(row: Row) -> inference.Inference:
+    """What was run, where nothing was trained."""
     numbers = [int(each) for each in re.findall(r"\d+", row["seq_len"])]
-    plan = inference.plan(
-        inference.Inference(
-            shape=shape(row),
-            weights=_form(row) or ("fp32" if "32" in row["precision"] else "bf16"),
-            batch=int(row["micro_batch"] or 1),
-            sequence=sum(numbers) if numbers else 1,
-            attention=_attention(row["attention_impl"]),
-        )
+    return inference.Inference(
+        shape=shape(row),
+        weights=_form(row) or ("fp32" if "32" in row["precision"] else "bf16"),
+        batch=int(row["micro_batch"] or 1),
+        sequence=sum(numbers) if numbers else 1,
+        attention=_attention(row["attention_impl"]),
+        untied=_untied(row),
     )
-    return plan.peak, "weights, cache and one pass"

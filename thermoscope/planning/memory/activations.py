@@ -68,17 +68,21 @@ def layer(
     **Errors:** `InvalidRequest` for an adapter that does not fit the matrices.
     """
     h = shape.hidden
-    inputs = trained.weights or (trained.quantised and stack.quantised_input)
+    copies = trained.quantised and stack.quantised_input
+    inputs = trained.weights or copies
     norms = _norms(shape, trained, stack, width) + inputs * _norm_outputs(shape) * width * h
-    heads = _attention(shape, stack, attention, width) / split
+    heads = (_attention(shape, stack, attention, width) + copies * width * h) / split
     scores = shape.heads * context * _score_bytes(width) * (attention == "eager") / split
-    mlp, moment = _mlp(shape, index, trained, stack, width, inputs=inputs)
+    wide = FLOAT32 if trained.quantised and stack.wide_quantised else width
+    mlp, moment = _mlp(
+        shape, index, trained, stack, wide, inputs=trained.weights + copies + stack.keeps_product
+    )
     mlp, moment = mlp / split, moment / split
     adapters = _adapters(shape, index, trained.adapter, stack, width)
-    product = _product(shape, index) * width / split if inputs or stack.keeps_product else 0.0
+    product = _product(shape, index) * width / split if trained.weights else 0.0
     kept = norms + heads + scores + mlp + adapters
     stream = 2 * width * h  # the layer's own result, and its gradient
-    in_mlp = kept - (product if trained.weights else 0.0) + stream + moment
+    in_mlp = kept - product + stream + moment  # the product is gone once the down projection has its gradient
     in_attention = kept - mlp + stream + heads
     if attention == "eager":
         in_attention += shape.heads * context * (width + 2 * FLOAT32) / split
@@ -122,12 +126,15 @@ def _score_bytes(width: int) -> int:
 
 
 def _mlp(
-    shape: Architecture, index: int, trained: Trained, stack: Stack, width: int, *, inputs: bool
+    shape: Architecture, index: int, trained: Trained, stack: Stack, width: int, *, inputs: int
 ) -> tuple[float, float]:
-    """What the MLP keeps, and the gradients that its backward pass holds at once."""
+    """What the MLP keeps, and the gradients that its backward pass holds at once.
+
+    `inputs`: how many times the down projection's input is kept.
+    """
     product = _product(shape, index)
     inner = (2 if stack.fused_mlp else 3) if shape.gated else 1
-    kept = width * product * (inner + (inputs or stack.keeps_product))
+    kept = width * product * (inner + inputs)
     moment = width * product * (3 if shape.gated else 2)
     experts = shape.experts
     if experts is not None and experts.at(index):  # rows sorted to experts, and what each expert gave

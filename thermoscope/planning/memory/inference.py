@@ -7,9 +7,11 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.planning.memory import storage
 from thermoscope.planning.memory.activations import FLOAT32, Attention
 from thermoscope.planning.memory.parallel import Parallel
-from thermoscope.planning.memory.training import WORKSPACE, Plan
+from thermoscope.planning.memory.plan import Plan, nonzero
+from thermoscope.planning.memory.training import WORKSPACE
 
 CACHE = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1 + 2 / 64, "int4": 0.5 + 4 / 64}
+BITSANDBYTES = ("nf4", "nf4-dq", "int8")
 CACHE_REASON = "an integer form has a 16-bit scale (int4: and a zero) for 64 numbers"
 
 
@@ -44,6 +46,7 @@ class Inference:
     sequence: int = 4096
     chunk: int | None = None
     attention: Attention = "flash"
+    untied: bool = False
     parallel: Parallel = field(default_factory=Parallel)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,9 @@ class Inference:
 def plan(job: Inference) -> Plan:
     """What prefill and decoding take, apart; weights and cache stand in both.
 
+    Loading with bitsandbytes is a phase of its own: beside the weights stand, in 16 bits, the largest table and the
+    largest matrix, which is being quantised.
+
     A pass holds one layer's stream, Q, K, V and MLP for its tokens, and logits for the last of each sequence. Eager
     attention's scores are those of the whole chunk.
 
@@ -71,7 +77,7 @@ def plan(job: Inference) -> Plan:
     """
     shape, to = job.shape, job.parallel
     width = 4 if job.weights == "fp32" else 2
-    kept = storage.weights(shape, job.weights, width)
+    kept = storage.weights(shape, job.weights, width, untied=job.untied)
     split = to.tensor * to.pipeline
     weights = (kept.tables + kept.layers) / split + kept.experts / (split * to.expert)
     # Tensor parallelism spreads KV heads; latent attention's cache has none, so each device has all of it.
@@ -84,7 +90,13 @@ def plan(job: Inference) -> Plan:
         name: fixed | {"layer": _layer(job, tokens, width), "logits": logits}
         for name, tokens in (("prefill", job.batch * chunk), ("decode", job.batch))
     }
-    return Plan(phases, fixed, 0)
+    if job.weights in BITSANDBYTES:  # quantised on the device, from what the file has
+        matrix = max(each.rows * each.columns for each in shape.matrices(shape.layers - 1))
+        phases["loading"] = fixed | {
+            "cache": 0.0,
+            "copies": width * (shape.embedding.parameters + matrix) / split,
+        }
+    return Plan({name: nonzero(items) for name, items in phases.items()}, fixed)
 
 
 def _layer(job: Inference, tokens: int, width: int) -> float:

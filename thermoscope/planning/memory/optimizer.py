@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from thermoscope.catalogue.architecture import Architecture
 from thermoscope.errors import InvalidRequest
 
-BLOCK8 = 1 + 4 / 256  # bytes of a state in 8 bits, a float32 scale for 256 of them (bitsandbytes, arXiv 2110.02861)
+BLOCK8 = (
+    1 + 4 / 256
+)  # bytes of a state in 8 bits, a float32 scale for 256 of them (bitsandbytes, arXiv 2110.02861)
 NEWTON_SCHULZ = 3  # copies of a matrix in bfloat16 that Muon's orthogonalisation holds (X, A X and B X)
 
 
@@ -34,9 +36,7 @@ class Optimizer:
         return trained * (self.states * width + self.fixed)
 
 
-FOREACH = (
-    "torch.optim.AdamW, foreach: two moments, and √v of all parameters at once in the step (torch._foreach_sqrt)"
-)
+FOREACH = "torch.optim.AdamW, foreach: two moments, and √v of all parameters at once in the step (torch._foreach_sqrt)"
 OPTIMIZERS: Mapping[str, Optimizer] = {
     "adamw": Optimizer(states=2, temporary=1, reason=FOREACH),
     "adamw-fused": Optimizer(states=2, reason="one kernel, no temporary (torch.optim.AdamW, fused)"),
@@ -52,7 +52,9 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     "sgd": Optimizer(reason="no state"),
     "sgd-momentum": Optimizer(states=1, reason="one momentum, in place"),
     "muon": Optimizer(
-        states=1, matrices=True, reason="one momentum for the layers' matrices, AdamW for the rest (Jordan 2024)"
+        states=1,
+        matrices=True,
+        reason="one momentum for the layers' matrices, AdamW for the rest (Jordan 2024)",
     ),
 }
 
@@ -89,7 +91,9 @@ def step(name: str, shape: Architecture, trained: int, width: int, *, whole: boo
     )
     if chosen.factored:
         sides = _sides(shape) if whole else trained // 2
-        return Step(4.0 * sides, 8.0 * (largest if whole else trained))  # the update and its square, in float32
+        return Step(
+            4.0 * sides, 8.0 * (largest if whole else trained)
+        )  # the update and its square, in float32
     if chosen.matrices and whole:
         tables = shape.embedding.parameters + (0 if shape.tied else shape.head.parameters)
         widest = max(each.rows * each.columns for each in shape.matrices(shape.layers - 1))

@@ -21,7 +21,8 @@ class Stack:
     - `repeats_kv`: keys and values are copied for each head that shares them.
     - `shared_input`: an adapter's input is kept once for Q, K and V.
     - `adapter_copy`: an adapter in float32 keeps a float32 copy of its input; autocast keeps 2 bytes.
-    - `quantised_input`: a product with quantised weights keeps its input.
+    - `quantised_input`: a product with quantised weights keeps a copy of its input.
+    - `wide_quantised`: an MLP of quantised weights works in float32.
     """
 
     norm_copy: bool = True
@@ -32,6 +33,7 @@ class Stack:
     shared_input: bool = False
     adapter_copy: bool = False
     quantised_input: bool = False
+    wide_quantised: bool = False
     reason: str
 
 
@@ -44,8 +46,12 @@ STACKS: Mapping[str, Stack] = {
     "fused-pure": Stack(norm_copy=False, adapter_copy=True, reason="the same without autocast"),
     "liger": Stack(norm_copy=False, fused_mlp=True, reason="Liger's RMSNorm and SwiGLU (arXiv 2410.10989)"),
     "litgpt": Stack(
+        fused_qkv=True, keeps_product=True, repeats_kv=True, shared_input=True, wide_quantised=True,
+        reason="LitGPT: one product for Q, K and V, dropout before it; its 4-bit MLP was measured at float32's width",
+    ),
+    "litgpt-2023": Stack(
         fused_qkv=True, keeps_product=True, repeats_kv=True, shared_input=True, quantised_input=True,
-        reason="LitGPT's one product for Q, K and V, its dropout before it, bitsandbytes' older 4-bit product",
+        reason="the same with bitsandbytes before 0.42, whose 4-bit product saved its input",
     ),
 }  # fmt: skip
 

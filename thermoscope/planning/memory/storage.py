@@ -39,6 +39,9 @@ QUANTISED: Mapping[str, Form] = {
     "nf4": Form(bits=4, group=64, scale=4, source=BLOCKWISE),
     "nf4-dq": Form(bits=4, group=64, scale=1 + 4 / 256, source=NESTED),
     "int8": Form(bits=8, row=4, source="bitsandbytes LLM.int8(): a float32 scale for each row"),
+    "int8-tiled": Form(
+        bits=16, row=4, source="bitsandbytes before 0.42: once as stored, once in the GPU's tiles"
+    ),
     "gptq-4bit": Form(bits=4, group=128, scale=2.5, column=4, source=GPTQ),
     "gptq-8bit": Form(bits=8, group=128, scale=3, column=4, source=GPTQ),
     "awq-4bit": Form(bits=4, group=128, scale=2.5, source="AutoAWQ WQLinear_GEMM, groups of 128"),

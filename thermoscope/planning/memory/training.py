@@ -17,16 +17,17 @@ from thermoscope.planning.memory import activations, optimizer, storage
 from thermoscope.planning.memory import stack as stacks
 from thermoscope.planning.memory.adapter import Adapter, prefix_parameters, prompt_parameters
 from thermoscope.planning.memory.parallel import SHARDED_GRADIENTS, SHARDED_WEIGHTS, Parallel
+from thermoscope.planning.memory.plan import Items, Plan, nonzero
 
 Method = Literal["full", "lora", "qlora", "gptq-lora", "awq-lora", "prefix", "prompt"]
 Precision = Literal["bf16", "fp16", "fp32", "mixed", "amp"]
 Checkpointing = Literal["none", "selective", "full"]
 Offload = Literal["none", "optimizer", "all"]
 QUANTISED: Mapping[Method, str] = {"qlora": "nf4-dq", "gptq-lora": "gptq-4bit", "awq-lora": "awq-4bit"}
-WORKSPACE = 2 * 8_519_680  # two workspaces of cuBLAS on Ampere, which the LoRA rows' steady state shows exactly
+WORKSPACE = (
+    2 * 8_519_680
+)  # two workspaces of cuBLAS on Ampere, which the LoRA rows' steady state shows exactly
 ZERO1 = ("zero1", "zero2", "zero3", "fsdp1", "fsdp2")
-
-Items = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ NUMBERS: Mapping[Precision, Numbers] = {
     "mixed": Numbers(2, 2, 4, master=4),  # Micikevicius et al. 2018: 16 bytes with Adam
     "amp": Numbers(4, 4, 4),  # torch.autocast over float32 weights
 }
-CAST = 2  # bytes a weight that autocast keeps of what it cast, from the forward pass to the end of the backward
+CAST = (
+    2  # bytes a weight that autocast keeps of what it cast, from the forward pass to the end of the backward
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,25 +139,6 @@ class Training:
         return 4 if self.precision == "fp32" else 2
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Bytes on the fullest device, by phase and item. `steady`: between steps."""
-
-    phases: Mapping[str, Items]
-    steady: Items
-    trained: int
-
-    @property
-    def peak_phase(self) -> str:
-        """The phase that stands highest."""
-        return max(self.phases, key=lambda name: sum(self.phases[name].values()))
-
-    @property
-    def peak(self) -> float:
-        """Bytes of it."""
-        return sum(self.phases[self.peak_phase].values())
-
-
 def plan(job: Training) -> Plan:
     """What a step takes, phase by phase.
 
@@ -193,13 +177,7 @@ def plan(job: Training) -> Plan:
         "step": fixed | {"gradients": states.gradients, "temporary": states.temporary},
     }  # fmt: skip
     steady = fixed | {"gradients": late}
-    return Plan(
-        {name: _nonzero(items) for name, items in phases.items()}, _nonzero(steady), job.trained
-    )
-
-
-def _nonzero(items: Items) -> Items:
-    return {name: size for name, size in items.items() if size}
+    return Plan({name: nonzero(items) for name, items in phases.items()}, nonzero(steady), job.trained)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,9 +215,13 @@ class _States:
         gradients = numbers.gradient * trained
         scattered = gradients / to.share(SHARDED_GRADIENTS)
         adapters = 0.0 if job.whole else numbers.weight * trained / share
-        compute = job.width / numbers.weight if job.whole else 1.0  # gathered at the width it is computed with
+        compute = (
+            job.width / numbers.weight if job.whole else 1.0
+        )  # gathered at the width it is computed with
         gathered = share > 1 or job.offload == "all"
-        head = (shape.head.parameters if not shape.tied else shape.embedding.parameters) * job.width / to.tensor
+        head = (
+            (shape.head.parameters if not shape.tied else shape.embedding.parameters) * job.width / to.tensor
+        )
         held = job.offload != "all"
         states = (chosen.states + numbers.master * trained) / to.share(ZERO1)
         return cls(
@@ -285,7 +267,9 @@ class _Held:
 
         sparse = shape.experts
         kinds = {index: bool(sparse and sparse.at(index)) for index in range(shape.layers)}
-        by_kind = {kind: at(index) for index, kind in kinds.items() if kind not in list(kinds.values())[:index]}
+        by_kind = {
+            kind: at(index) for index, kind in kinds.items() if kind not in list(kinds.values())[:index]
+        }
         layers = [by_kind[kind] for kind in kinds.values()]
         highest = max(layers, key=lambda each: each.backward)
         stream = (4 if job.wide_stream else job.width) * shape.hidden
