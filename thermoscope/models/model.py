@@ -22,7 +22,7 @@ from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import Fused
 from thermoscope.models.kernels import build as kernel
 from thermoscope.models.tokenizer import Tokenizer
-from thermoscope.planning import memory
+from thermoscope.planning import serving
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def _check_memory(
 ) -> None:
     longest = min(context or config.context, config.context)
     native = native and precision in NATIVE and Fused.knows(config)
-    needed = memory.serving_memory(
+    needed = serving.serving_memory(
         config, precision, slots=slots, context=longest, file_bytes=weights, native=native
     )
-    memory.check_fits(needed.total, memory.free_bytes())
+    serving.check_fits(needed.total, serving.free_bytes())

@@ -1,0 +1,120 @@
+"""How far predictions are from measurements: by group, inside their band or not, and one line of JSON."""
+
+import csv
+import hashlib
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row with what was predicted for it, in one unit. `band`: from and to; `reason`: where an error may come from.
+
+    `measured` is None where the run ended for want of memory; then `right` says whether that was foretold.
+    """
+
+    row: Row
+    groups: Mapping[str, str]
+    predicted: float
+    measured: float | None
+    band: tuple[float, float]
+    reason: str = ""
+    right: bool | None = None
+
+    @property
+    def error(self) -> float:
+        """Relative: 0.1 is 10% too much."""
+        assert self.measured
+        return self.predicted / self.measured - 1
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measurement lies within the stated band."""
+        assert self.measured
+        return self.band[0] <= self.measured <= self.band[1]
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a CSV file."""
+    with path.open(newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+def fitted(row: Row) -> bool:
+    """Whether constants may be fitted to this row: half of them, by a hash of the row's id."""
+    return hashlib.sha256(row["id"].encode()).digest()[0] % 2 == 0
+
+
+def summary(cases: Sequence[Case]) -> dict[str, float | int | None]:
+    """Mean, median and signed mean of the relative error, the share inside the band, foretold failures."""
+    done = [case for case in cases if case.measured]
+    failed = [case for case in cases if case.right is not None]
+    errors = [case.error for case in done]
+    return {
+        "rows": len(done),
+        "mape": statistics.fmean(map(abs, errors)) if errors else None,
+        "median": statistics.median(map(abs, errors)) if errors else None,
+        "bias": statistics.fmean(errors) if errors else None,
+        "coverage": statistics.fmean(case.inside for case in done) if done else None,
+        "oom_rows": len(failed),
+        "oom_right": statistics.fmean(bool(case.right) for case in failed) if failed else None,
+    }
+
+
+def grouped(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
+    """A summary for each value of each grouping."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind in dict.fromkeys(kind for case in cases for kind in case.groups):
+        for value in dict.fromkeys(case.groups[kind] for case in cases if kind in case.groups):
+            members = [case for case in cases if case.groups.get(kind) == value]
+            found.setdefault(kind, {})[value] = summary(members)
+    return found
+
+
+def left_out(
+    cases: Sequence[Case], kind: str, refit: Callable[[Sequence[Case], Case], float] | None = None
+) -> dict[str, Any]:
+    """For each value of a grouping: the error when what is refitted saw no row of that value.
+
+    `refit(seen, case)`: the prediction for a case from constants of the cases seen; without it nothing is fitted by
+    this grouping, and the errors are the plain ones.
+    """
+    out: dict[str, Any] = {}
+    for value in dict.fromkeys(case.groups[kind] for case in cases):
+        own = [case for case in cases if case.groups[kind] == value and case.measured]
+        seen = [case for case in cases if case.groups[kind] != value and case.measured]
+        if own:
+            errors = [
+                (refit(seen, case) if refit else case.predicted) / (case.measured or 1) - 1 for case in own
+            ]
+            out[value] = {"rows": len(own), "mape": statistics.fmean(map(abs, errors))}
+    return out
+
+
+def table(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    """Lines for people."""
+    yield f"{title:<44} {'rows':>5} {'MAPE':>7} {'median':>7} {'bias':>7} {'in band':>8} {'OOM right':>10}"
+    for name, each in groups.items():
+        numbers = [_percent(each[key]) for key in ("mape", "median", "bias", "coverage")]
+        oom = f"{_percent(each['oom_right'])} of {each['oom_rows']}" if each["oom_rows"] else "–"
+        yield f"{name[:44]:<44} {each['rows']:>5} {numbers[0]:>7} {numbers[1]:>7} {numbers[2]:>7} {numbers[3]:>8} {oom:>10}"
+
+
+def worst(cases: Sequence[Case], unit: str, count: int = 10) -> Iterable[str]:
+    """The rows that are furthest off, with the reason."""
+    done = sorted((case for case in cases if case.measured), key=lambda case: -abs(case.error))
+    for case in done[:count]:
+        about = ", ".join(case.groups.values())
+        yield (
+            f"{case.row['id']:>6} {case.row['model']:<20} predicted {case.predicted:9.3f} measured "
+            f"{case.measured:9.3f} {unit} {100 * case.error:+6.1f}%  {about}: {case.reason}"
+        )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
