@@ -8,13 +8,13 @@ rows do not move it far.
 """
 
 import argparse
-import hashlib
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import accuracy
 import numpy as np
 from latency_rows import Row, read
 
@@ -64,11 +64,6 @@ def width(name: str) -> float:
     if name.endswith("attention.compute"):
         return 0.5
     return 0.25 if parts[-1] == "compute" and "unmeasured" not in name else 0.15
-
-
-def chosen(row: Row) -> bool:
-    """Whether constants may be fitted to this row; the others are kept aside."""
-    return hashlib.sha256(row.id.encode()).digest()[-1] % 2 == 0
 
 
 class Ceiling(NamedTuple):
@@ -199,9 +194,9 @@ class Held(NamedTuple):
 
 def held(problem: Problem) -> Held:
     """Both ways to keep rows aside."""
-    used = np.array([chosen(row) for row in problem.rows])
+    used = np.array([accuracy.fitted(row.plain) for row in problem.rows])
     factors = problem.fit(used)
-    sources = np.array([row.source for row in problem.rows])
+    sources = np.array([row.plain["source"] for row in problem.rows])
     left_out = np.zeros(len(problem.rows))
     for source in sorted(set(sources)):
         out = sources == source

@@ -4,15 +4,17 @@ Only the configuration is read: the model's columns, never its name. The one exc
 which have no room for experts: `8x` in a name says how many there are, and two of them are taken to work on a token.
 """
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import accuracy
+
 from thermoscope.catalogue.architecture import Architecture, Experts
 from thermoscope.catalogue.hardware import Hardware, hardware
 from thermoscope.errors import InvalidRequest, ThermoscopeError
+from thermoscope.planning.latency.efficiency import Phase
 from thermoscope.planning.latency.formats import ACTIVATIONS, FORMATS, Format
 from thermoscope.planning.latency.frameworks import Framework, framework_of
 from thermoscope.planning.latency.work import Pass, Work, components
@@ -32,12 +34,8 @@ SHORT = 5  # tokens of a prompt that a row calls short
 class Row:
     """One measured time: `seconds`, and the passes that it stands for, each so many times."""
 
-    id: str
-    source: str
-    phase: str
-    what: str
-    batch: int
-    devices: int
+    plain: accuracy.Row
+    phase: Phase
     framework: Framework
     device: Hardware
     seconds: float
@@ -52,32 +50,29 @@ class Row:
 def read(path: Path) -> tuple[list[Row], dict[str, str]]:
     """The rows that can be predicted, and why each other cannot, by id."""
     rows, left = [], {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for plain in csv.DictReader(file):
-            try:
-                rows.append(_row(plain))
-            except (ThermoscopeError, ValueError, KeyError) as error:
-                left[plain.get("id", "?")] = str(error)
+    for plain in accuracy.read(path):
+        try:
+            rows.append(_row(plain))
+        except (ThermoscopeError, ValueError, KeyError) as error:
+            left[plain.get("id", "?")] = str(error)
     return rows, left
 
 
-def _row(plain: dict[str, str]) -> Row:
+def _row(plain: accuracy.Row) -> Row:
     if not (plain["ms_per_step"] or plain["total_ms"]):
-        raise InvalidRequest(f"{plain['phase']}: no time of a step or of a whole answer in this row.")
+        raise InvalidRequest(f"phase: got {plain['phase']!r}, which has no time of a step or an answer.")
     framework = framework_of(plain["framework"])
     if framework is None:
         raise InvalidRequest(f"framework: got {plain['framework']!r}, which belongs to no class here.")
-    phase = "e2e" if plain["phase"].startswith("e2e") else plain["phase"]
-    what = " ".join(
-        plain[key] for key in ("model", "framework", "weight_quant", "component", "gpu") if plain[key]
-    )
+    phases: dict[str, Phase] = {
+        "component": "component", "prefill": "prefill", "decode": "decode", "e2e": "e2e", "e2e-throughput": "e2e"
+    }  # fmt: skip
+    if plain["phase"] not in phases:
+        raise InvalidRequest(f"phase: got {plain['phase']!r}, which is no latency.")
+    phase = phases[plain["phase"]]
     return Row(
-        id=plain["id"],
-        source=plain["source"],
+        plain=plain,
         phase=phase,
-        what=f"{what} b{plain['batch']} {plain['input_len']}→{plain['output_len']} tp{plain['tp']} pp{plain['pp']}",
-        batch=_number(plain["batch"], 1),
-        devices=_number(plain["gpus"], 1),
         framework=framework,
         device=_device(plain["gpu"]),
         seconds=float(plain["ms_per_step"] or plain["total_ms"]) / 1e3,
@@ -85,7 +80,7 @@ def _row(plain: dict[str, str]) -> Row:
     )
 
 
-def _passes(plain: dict[str, str], phase: str) -> Iterator[tuple[int, tuple[Work, ...]]]:
+def _passes(plain: accuracy.Row, phase: Phase) -> Iterator[tuple[int, tuple[Work, ...]]]:
     shape, run = _shape(plain), _pass(plain)
     count, out = _number(plain["input_len"], SHORT), _number(plain["output_len"], 1)
     encoder = "bert" in plain["model"].lower()
@@ -114,7 +109,7 @@ def _component(shape: Architecture, run: Pass, component: str, count: int) -> tu
     return (replace(found[0], count=1),)
 
 
-def _shape(plain: dict[str, str]) -> Architecture:
+def _shape(plain: accuracy.Row) -> Architecture:
     sizes = {
         key: int(float(plain[key])) for key in ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn")
     }
@@ -129,7 +124,7 @@ def _shape(plain: dict[str, str]) -> Architecture:
     return dense
 
 
-def _pass(plain: dict[str, str]) -> Pass:
+def _pass(plain: accuracy.Row) -> Pass:
     precision = {"fp8": "bf16", "fp4": "bf16"}.get(plain["precision"], plain["precision"])
     narrow = any(each in plain["kv_dtype"] for each in ("8", "q4", "int4"))
     return Pass(

@@ -1,4 +1,4 @@
-"""How right the planners are on measured rows: `planner_accuracy.py memory ROWS.csv`.
+"""How right the planners are on measured rows: `planner_accuracy.py memory ROWS.csv`, `latency ROWS.csv`.
 
 Prints the error by method, phase and source, the share of rows inside the stated band, the ten worst rows with the
 reason, and one line of JSON last.
@@ -6,7 +6,9 @@ reason, and one line of JSON last.
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import accuracy
 
@@ -18,7 +20,19 @@ def memory(path: Path) -> None:
     report(cases, "GiB")
 
 
-def report(cases: list[accuracy.Case], unit: str) -> None:
+def latency(path: Path) -> None:
+    import latency_accuracy
+
+    cases, left = latency_accuracy.cases(path)
+    for reason, count in Counter(left.values()).items():
+        print(f"{count} rows not predicted: {reason}")
+    print()
+    sources = latency_accuracy.left_out(path)
+    print("\n".join(accuracy.table("sources left out whole, and refitted", sources)), end="\n\n")
+    report(cases, "ms", left_out=sources, not_predicted=len(left))
+
+
+def report(cases: list[accuracy.Case], unit: str, **more: Any) -> None:
     overall, groups = accuracy.summary(cases), accuracy.grouped(cases)
     halves = {
         name: accuracy.summary([case for case in cases if accuracy.fitted(case.row) == half])
@@ -28,7 +42,7 @@ def report(cases: list[accuracy.Case], unit: str) -> None:
         print("\n".join(accuracy.table(title, each)), end="\n\n")
     print("worst rows")
     print("\n".join(accuracy.worst(cases, unit)), end="\n\n")
-    print(json.dumps({"overall": overall, "halves": halves, "groups": groups}))
+    print(json.dumps({"overall": overall, "halves": halves, "groups": groups, **more}))
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +50,10 @@ def main(arguments: list[str]) -> int:
         case ["memory", path]:
             memory(Path(path))
             return 0
-    print("usage: planner_accuracy.py memory ROWS.csv", file=sys.stderr)
+        case ["latency", path]:
+            latency(Path(path))
+            return 0
+    print("usage: planner_accuracy.py memory|latency ROWS.csv", file=sys.stderr)
     return 2
 
 
