@@ -22,7 +22,7 @@ from thermoscope.planning.latency.efficiency import Efficiency, HardwareClass
 from thermoscope.planning.latency.frameworks import EAGER, Framework
 from thermoscope.planning.latency.work import Work
 
-TILE = 64  # rows that matrix units work on at once: fewer take as long
+TILE = 64  # rows that matrix units work on at once: fewer take as long; twice as many before Ampere
 OVERLAP = 2.0  # reading and computing hide each other in part; ∞ is the maximum of the two
 HELD = 0.5  # of the last cache, what a kernel finds there of what the one before it wrote
 
@@ -115,8 +115,9 @@ def terms(work: Work, device: Hardware, framework: Framework) -> Terms:
             compute_factors = ("product.compute", f"{framework}.{work.width}.compute", f"{kind}.compute")
             if not measured:
                 compute_factors += (f"{kind}.unmeasured.compute",)
+            tile = 2 * TILE if device.compute_capability.startswith("7.") else TILE
             if work.rows > TILE // 8:
-                compute *= -(-work.rows // TILE) * TILE / work.rows
+                compute *= -(-work.rows // tile) * tile / work.rows
         case "attention":
             memory_factors = ("attention.memory", f"{framework}.attention.memory")
             compute_factors = ("attention.compute", f"{framework}.attention.compute")
