@@ -1,4 +1,6 @@
-"""Predicted beside measured times, row by row, for planner_accuracy.py; and by fits that left a source out."""
+"""Predicted beside measured times, row by row, for planner_accuracy.py; and by fits that left a source
+out.
+"""
 
 import math
 from collections.abc import Mapping
@@ -49,13 +51,16 @@ def case(row: Row, seconds: float) -> accuracy.Case:
 def _groups(row: Row) -> Mapping[str, str]:
     plain = row.plain
     half = "fitted half" if accuracy.fitted(plain) else "other half"
-    groups = {"phase": row.phase, "phase by half": f"{row.phase}, {half}", "framework": row.framework, "source": plain["source"].removeprefix("github ")}
+    groups = {
+        "phase": row.phase,
+        "phase by half": f"{row.phase}, {half}",
+        "framework": row.framework,
+        "source": plain["source"].removeprefix("github "),
+    }
     if row.phase == "decode" and plain["batch"] == "1":
         groups["decode, batch 1"] = f"{'one device' if plain['gpus'] == '1' else 'several devices'}, {half}"
     if row.phase == "component":
-        measured = all(
-            ceiling(row.device, work.arithmetic)[1] for _, works in row.passes for work in works
-        )
+        measured = all(ceiling(row.device, work.arithmetic)[1] for _, works in row.passes for work in works)
         kind = row.passes[0][1][0].kind
         groups["component"] = kind
         groups["ceiling"] = f"{'measured' if measured else 'datasheet'}, {half}"

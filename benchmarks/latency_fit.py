@@ -2,9 +2,9 @@
 
     python benchmarks/latency_fit.py ROWS.csv [--write]
 
-Half of the rows are used, by a hash of their ids; the other half says how wide the bands are, and so do fits that
-leave a whole source out. Every factor is drawn towards what a kernel of its kind is known to do, so that a few odd
-rows do not move it far.
+Half of the rows are used, by a hash of their ids; the other half says how wide the bands are, and so do fits
+that leave a whole source out. Every factor is drawn towards what a kernel of its kind is known to do, so that
+a few odd rows do not move it far.
 """
 
 import argparse
@@ -67,7 +67,9 @@ def width(name: str) -> float:
 
 
 class Ceiling(NamedTuple):
-    """One kind of term of every component: its seconds, and which factors it is divided (or multiplied) by."""
+    """One kind of term of every component: its seconds, and which factors it is divided (or multiplied)
+    by.
+    """
 
     seconds: np.ndarray
     uses: np.ndarray
@@ -101,7 +103,9 @@ class Problem:
                 starts.append(len(counts))
                 times.append(often)
                 called = launches(works) if row.whole else 0
-                hosts.append((float(called), index(host_factors(row.device, row.framework)) if called else []))
+                hosts.append(
+                    (float(called), index(host_factors(row.device, row.framework)) if called else [])
+                )
                 for work in works:
                     part = terms(work, row.device, row.framework)
                     counts.append(part.count)
@@ -169,9 +173,7 @@ class Problem:
             curvature = (slope * weights[:, None]).T @ slope + np.diag(self.pulls)
             descent = (slope * weights[:, None]).T @ residual + self.pulls * (at - self.centres)
             while damping < 1e6:
-                tried = at - np.linalg.solve(
-                    curvature + damping * np.diag(np.diag(curvature)), descent
-                )
+                tried = at - np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), descent)
                 if (reached := cost(tried)) < least:
                     break
                 damping *= 4
@@ -184,7 +186,9 @@ class Problem:
 
 
 class Held(NamedTuple):
-    """log(predicted / measured) of every row by a fit that did not see it: kept half, and its source left out."""
+    """log(predicted / measured) of every row by a fit that did not see it: kept half, and its source left
+    out.
+    """
 
     factors: np.ndarray
     half: np.ndarray
@@ -219,7 +223,7 @@ def main() -> None:
     result = held(problem)
     phases = np.array([row.phase for row in problem.rows])
     plain = {
-        "about": "fitted by benchmarks/latency_fit.py to half of the rows of each source; see docs/cards/latency.md",
+        "about": "fitted by benchmarks/latency_fit.py to half of the rows; see docs/cards/latency.md",
         "factors": {
             name: float(f"{value:.4g}")
             for name, value in sorted(zip(problem.names, np.exp(result.factors), strict=True))

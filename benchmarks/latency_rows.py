@@ -1,7 +1,8 @@
-"""A row of measured times as the planner sees it: which passes it stands for, on which device, in which framework.
+"""A row of measured times as the planner sees it: which passes it stands for, and where.
 
-Only the configuration is read: the model's columns, never its name. The one exception is in the columns themselves,
-which have no room for experts: `8x` in a name says how many there are, and two of them are taken to work on a token.
+Only the configuration is read: the model's columns, never its name. The one exception is in the columns
+themselves, which have no room for experts: `8x` in a name says how many there are, and two of them are taken
+to work on a token.
 """
 
 import re
@@ -21,9 +22,11 @@ from thermoscope.planning.latency.work import Pass, Work, components
 
 COMPONENTS = {
     "emb": "embedding", "embedding": "embedding", "input_layernorm": "norms", "layernorm": "norms",
-    "post_attention_layernorm": "norms", "final_layernorm": "norms", "attn_pre_proj": "qkv", "qkv_proj": "qkv",
+    "post_attention_layernorm": "norms", "final_layernorm": "norms",
+    "attn_pre_proj": "qkv", "qkv_proj": "qkv",
     "attn_rope": "rotary", "rotary_emb": "rotary", "attn_post_proj": "o", "o_proj": "o",
-    "mlp_up_proj": "gate and up", "gate_up_proj": "gate and up", "mlp_act": "activation", "act_fn": "activation",
+    "mlp_up_proj": "gate and up", "gate_up_proj": "gate and up", "mlp_act": "activation",
+    "act_fn": "activation",
     "mlp_down_proj": "down", "down_proj": "down", "add": "residual", "lm_head": "head", "sampler": "sampling",
     "attention_decode": "attention", "attention_prefill": "attention",
 }  # fmt: skip
@@ -65,7 +68,8 @@ def _row(plain: accuracy.Row) -> Row:
     if framework is None:
         raise InvalidRequest(f"framework: got {plain['framework']!r}, which belongs to no class here.")
     phases: dict[str, Phase] = {
-        "component": "component", "prefill": "prefill", "decode": "decode", "e2e": "e2e", "e2e-throughput": "e2e"
+        "component": "component", "prefill": "prefill", "decode": "decode", "e2e": "e2e",
+        "e2e-throughput": "e2e",
     }  # fmt: skip
     if plain["phase"] not in phases:
         raise InvalidRequest(f"phase: got {plain['phase']!r}, which is no latency.")

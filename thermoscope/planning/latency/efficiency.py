@@ -1,7 +1,7 @@
-"""What kernels reach of a device's ceilings, by kind of kernel, framework and device; fitted to measured times.
+"""What kernels reach of a device's ceilings, by kind, framework and device; fitted to measured times.
 
-The numbers stand in efficiency.json beside this file. benchmarks/latency_fit.py wrote them, from half of the rows of
-each source; no name of a model takes part.
+The numbers stand in efficiency.json beside this file. benchmarks/latency_fit.py wrote them, from half of the
+rows of each source; no name of a model takes part.
 """
 
 import json
@@ -17,7 +17,9 @@ Phase = Literal["component", "prefill", "decode", "e2e"]
 
 
 class Spread(NamedTuple):
-    """Measured over predicted: between `low` and `high` lay nine tenths of `rows` that no constant was fitted to."""
+    """Measured over predicted: between `low` and `high` lay nine tenths of `rows` that no constant was
+    fitted to.
+    """
 
     low: float
     high: float
@@ -29,8 +31,9 @@ class Efficiency:
     """Named factors, each 1 where it is not known; what applies to a component is multiplied.
 
     - `factors`: shares of a ceiling, and seconds for what ends in overhead, host or pass.
-    - `seen`, `unseen`: how far predictions lie off by phase, for rows of a source that half of was fitted to, and of
-      sources that were left out whole. `known`: frameworks and generations of devices that were measured, by phase.
+    - `seen`, `unseen`: how far predictions lie off by phase, for rows of a source that half of was fitted to,
+      and of sources that were left out whole. `known`: frameworks and generations of devices that were
+      measured, by phase.
     """
 
     factors: Mapping[str, float]

@@ -1,12 +1,10 @@
 """Classes of programs that run a model: those in one lose time in the same places."""
 
 import re
-from typing import Literal, get_args
 
 from thermoscope.errors import InvalidRequest
 
-Framework = Literal["eager", "compiled", "serving", "fastertransformer", "llama.cpp", "edge", "kernels", "fused kernels"]
-FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
+Framework = str
 MEANINGS: dict[Framework, str] = {
     "eager": "PyTorch without a graph: every operation is launched from Python (transformers, AutoAWQ)",
     "compiled": "PyTorch with torch.compile and a static cache (gpt-fast, torchao)",
@@ -16,7 +14,9 @@ MEANINGS: dict[Framework, str] = {
     "edge": "kernels made for one sequence (MLC, ExLlama, TinyChat)",
     "kernels": "single kernels of PyTorch, measured alone",
     "fused kernels": "single kernels of a server, measured alone",
+    "thermoscope": "this program, on the machine that `--calibrate` measured",
 }
+FRAMEWORKS = tuple(MEANINGS)
 # The first that is found decides: "vLLM eager kernels" are kernels.
 EAGER = ("eager", "kernels")  # between products they run PyTorch's own kernels, one for each operation
 _NAMES: tuple[tuple[str, Framework], ...] = (
@@ -44,9 +44,8 @@ def framework(name: str) -> Framework:
 
     **Errors:** `InvalidRequest`.
     """
-    for each in FRAMEWORKS:
-        if name == each:
-            return each
+    if name in MEANINGS:
+        return name
     raise InvalidRequest(
         f"framework: got {name!r}, expected one of {', '.join(FRAMEWORKS)}.", param="framework"
     )

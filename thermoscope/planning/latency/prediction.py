@@ -1,7 +1,7 @@
 r"""How long a request takes: the first token, every further one, all of them, and between which bounds.
 
-With a prompt of $s$ tokens and an answer of $o$: $T = T_{prefill}(s) + (o - 1)\, \bar T_{decode}$, where the mean of
-a decode step is taken over the contexts $s + 1 \dots s + o - 1$.
+With a prompt of $s$ tokens and an answer of $o$: $T = T_{prefill}(s) + (o - 1)\, \bar T_{decode}$, where the
+mean of a decode step is taken over the contexts $s + 1 \dots s + o - 1$.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.planning.latency.efficiency import Efficiency, Phase
 from thermoscope.planning.latency.formats import Format, activation_bytes
 from thermoscope.planning.latency.frameworks import Framework
-from thermoscope.planning.latency.roofline import Timed, hardware_class, host_factors, launches, timed
+from thermoscope.planning.latency.roofline import Timed, host_factors, launches, timed
 from thermoscope.planning.latency.work import Pass, Work, components
 from thermoscope.planning.memory.inference import CACHE
 
@@ -24,7 +24,8 @@ class Request:
 
     - `precision`: of the stream; `format`: of the weights; `cache`: of keys and values, a name of
       `planning.memory.inference.CACHE`.
-    - `batch` sequences, each of `prompt` tokens and `answer` more. `tensor`, `stages`: how devices share the work.
+    - `batch` sequences, each of `prompt` tokens and `answer` more. `tensor`, `stages`: how devices share the
+      work.
     """
 
     shape: Architecture
@@ -63,7 +64,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Step:
-    """One pass: its components, the processor's time to launch them, and what a pass costs on top, in seconds."""
+    """One pass: its components, the processor's time to launch them, and what a pass costs on top, in
+    seconds.
+    """
 
     parts: Sequence[Timed]
     host: float
@@ -146,29 +149,32 @@ def predict(request: Request, efficiency: Efficiency) -> Prediction:
     return Prediction(request, of(request.run(request.prompt)), decode)
 
 
-def band(seconds: float, phase: Phase, device: Hardware, framework: Framework, efficiency: Efficiency) -> Band:
+def band(
+    seconds: float, phase: Phase, device: Hardware, framework: Framework, efficiency: Efficiency
+) -> Band:
     """How far a time of that phase may be off, from rows that nothing was fitted to."""
     generation = device.generation.split(" ")[0]
     known = efficiency.known.get(phase, ())
     strange = [each for each in (framework, generation) if each not in known]
-    if hardware_class(device) == "this":
-        return Band(seconds * 0.9, seconds * 1.1, "this machine was measured; it is a target, not a promise")
     spread = (efficiency.unseen if strange else efficiency.seen)[phase]
     if strange:
-        reason = f"no {phase} of {' or '.join(strange)} was measured, so this is the spread of sources left out whole"
+        reason = f"no {phase} of {' or '.join(strange)} was measured: the spread of sources left out whole"
     else:
-        reason = f"{framework} and {generation} were measured; this is the spread of the half of their rows kept aside"
+        reason = f"{framework} and {generation} were measured: the spread of rows kept aside"
     return Band(seconds * spread.low, seconds * spread.high, f"{reason} ({spread.rows} rows)")
 
 
-def speculation(request: Request, efficiency: Efficiency, *, acceptance: float, cost: float, guesses: int) -> float:
+def speculation(
+    request: Request, efficiency: Efficiency, *, acceptance: float, cost: float, guesses: int
+) -> float:
     r"""How much faster tokens come with a draft model, as a factor.
 
     $$\frac{1 - \alpha^{\gamma+1}}{(1 - \alpha)\,(\gamma c + v)}$$
 
     - $\alpha$: probability that a guess is accepted, each alike. $\gamma$: guesses in a round.
     - $c$: time of a pass of the draft model over one of the target's.
-    - $v$: time of a pass over $\gamma + 1$ rows over that of one, from the same roofline (about 1 where memory limits).
+    - $v$: time of a pass over $\gamma + 1$ rows over that of one, from the same roofline (about 1 where
+      memory limits).
 
     **Source:** Leviathan, Kalman, Matias, arXiv 2211.17192, theorem 3.8, with $v$ in the place of 1.
     """

@@ -1,11 +1,12 @@
 r"""How long a device takes over a component, and which of its limits decides.
 
-$$t = n \left( \Big( \big(\tfrac{B}{\eta_B b}\big)^p + \big(\tfrac{F}{\eta_F r}\big)^p + u^p \Big)^{1/p} + k\, t_0 \right)$$
+$$t = n \left( \left( t_B^p + t_F^p + u^p \right)^{1/p} + k\, t_0 \right), \qquad
+t_B = \frac{B}{\eta_B\, b}, \quad t_F = \frac{F}{\eta_F\, r}$$
 
-$n$ times in a pass; $B$ bytes at bandwidth $b$; $F$ operations at rate $r$; $u$ seconds of unpacking quantised
-weights; $k$ kernels, each with an overhead $t_0$ in seconds. $\eta_B$, $\eta_F$ are the shares of the two ceilings
-that kernels of this kind reach (`efficiency`). With $p \to \infty$ this is the roofline's maximum; $p = 2$ is what
-kernels do near its ridge, where they hide reading behind computing only in part.
+$n$ times in a pass; $B$ bytes at bandwidth $b$; $F$ operations at rate $r$; $u$ seconds of unpacking
+quantised weights; $k$ kernels, each with an overhead $t_0$ in seconds. $\eta_B$, $\eta_F$ are the shares of
+the two ceilings that kernels of this kind reach (`efficiency`). With $p \to \infty$ this is the roofline's
+maximum; $p = 2$ is what kernels do near its ridge, where they hide reading behind computing only in part.
 
 The processor launches kernels while the device works, so a pass takes the longer of the two.
 
@@ -33,9 +34,9 @@ Limit = Literal["bandwidth", "compute", "overhead", "link"]
 class Terms:
     """A component's times in seconds before efficiencies, and the names of those that apply.
 
-    `memory`, `cached`: bytes over the bandwidth, from memory and from the device's last cache; `compute`: operations
-    over the rate; `unpack`: weights to unpack over the rate of ordinary float32 operations; all of one. `kernels` a
-    component. The names are those of `Efficiency.factors`.
+    `memory`, `cached`: bytes over the bandwidth, from memory and from the device's last cache; `compute`:
+    operations over the rate; `unpack`: weights to unpack over the rate of ordinary float32 operations; all of
+    one. `kernels` a component. The names are those of `Efficiency.factors`.
     """
 
     count: int
@@ -64,7 +65,8 @@ def hardware_class(device: Hardware) -> HardwareClass:
     """Which devices behave alike.
 
     - `unified`: memory shared with the processor. `capped`: no more than 75 W, so clocks fall under load.
-    - `server`: matrix units many times faster than the rest, or 2 TB/s (stacked memory). `desktop`: all others.
+    - `server`: matrix units many times faster than the rest, or 2 TB/s (stacked memory). `desktop`: all
+      others.
     """
     if device.vendor == "Apple" or "unified" in device.notes or "Jetson" in device.name:
         return "unified"
@@ -80,7 +82,8 @@ def hardware_class(device: Hardware) -> HardwareClass:
 def ceiling(device: Hardware, arithmetic: str) -> tuple[float, bool]:
     """FLOP/s of large products, and whether that was measured.
 
-    A device without the precision computes in the next wider one that it has: fp8 and fp4 in 16 bits, bf16 in fp32.
+    A device without the precision computes in the next wider one that it has: fp8 and fp4 in 16 bits, bf16 in
+    fp32.
 
     **Errors:** `InvalidRequest` where nothing is known.
     """
@@ -150,7 +153,17 @@ def _link(work: Work, device: Hardware) -> Terms:
     joined = "link" if device.link_bandwidth else "pcie"
     seconds = work.bytes / bandwidth
     return Terms(
-        work.count, seconds, 0.0, 0.0, 0.0, work.kernels, (f"{joined}.memory",), (), (), (), (f"{joined}.overhead",)
+        work.count,
+        seconds,
+        0.0,
+        0.0,
+        0.0,
+        work.kernels,
+        (f"{joined}.memory",),
+        (),
+        (),
+        (),
+        (f"{joined}.overhead",),
     )
 
 

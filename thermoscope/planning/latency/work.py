@@ -1,8 +1,8 @@
 r"""What one forward pass must do, component by component: operations, bytes, kernels.
 
-A product of $M$ rows with a matrix of $n$ outputs and $k$ inputs is $2Mnk$ operations and reads the matrix once.
-Attention of a query over $t$ positions is $4 t\, h\, d_{head}$ operations (scores, then values) and reads
-$2 t\, h_{kv}\, d_{head}$ numbers of the cache once for each sequence.
+A product of $M$ rows with a matrix of $n$ outputs and $k$ inputs is $2Mnk$ operations and reads the matrix
+once. Attention of a query over $t$ positions is $4 t\, h\, d_{head}$ operations (scores, then values) and
+reads $2 t\, h_{kv}\, d_{head}$ numbers of the cache once for each sequence.
 """
 
 from collections import Counter
@@ -24,8 +24,8 @@ class Work:
 
     - `flops`: operations. `weights`: bytes of weights read. `traffic`: all other bytes read and written.
     - `rows`: those of a product. `kernels`: how many it takes, in a library that fuses what is usually fused.
-    - `arithmetic`: the precision of its products. `width`: the class of kernels that read the weights; `unpacked`:
-      weights that are turned into that precision first.
+    - `arithmetic`: the precision of its products. `width`: the class of kernels that read the weights;
+      `unpacked`: weights that are turned into that precision first.
     """
 
     name: str
@@ -50,10 +50,12 @@ class Work:
 class Pass:
     """One forward pass of `batch` sequences, each with `new` tokens after `past` that are in the cache.
 
-    - `steps`: how many passes this stands for, each one token longer than the last: the mean of them is counted.
+    - `steps`: how many passes this stands for, each one token longer than the last: the mean of them is
+      counted.
     - `format`: of the weights; `activations`, `cache`: bytes of one number of the stream and of the cache;
       `precision`: the stream's, in which unquantised products run.
-    - `tensor`: devices that share each layer. `stages`: devices that each hold some layers, one after another.
+    - `tensor`: devices that share each layer. `stages`: devices that each hold some layers, one after
+      another.
     - `causal`: whether a token sees only those before it. `outputs`: rows of each sequence that get logits.
     """
 
@@ -83,7 +85,9 @@ class Pass:
         return self.batch * self.new
 
     def visible(self, window: int | None) -> float:
-        """Positions that all new tokens of one sequence see together, each itself among them; the mean of steps."""
+        """Positions that all new tokens of one sequence see together, each itself among them; the mean of
+        steps.
+        """
         if not self.causal:
             return float(self.new * (self.past + self.new))
         total = sum(
@@ -211,7 +215,9 @@ def _mlp(shape: Architecture, run: Pass) -> Iterator[Work]:
 
 
 def _links(shape: Architecture, run: Pass) -> Iterator[Work]:
-    r"""Two sums over the devices in each layer, each of $2(p-1)/p$ times the stream (a ring); stages hand it on."""
+    r"""Two sums over the devices in each layer, each of $2(p-1)/p$ times the stream (a ring); stages hand
+    it on.
+    """
     stream = run.rows * shape.hidden * run.activations
     if run.tensor > 1:
         each = 2 * (run.tensor - 1) / run.tensor * stream
@@ -225,18 +231,21 @@ def _after(shape: Architecture, run: Pass) -> Iterator[Work]:
     rows = run.batch * run.outputs
     yield _moved("final norm", "norm", 1, 2 * run.rows * shape.hidden * run.activations)
     head = shape.head
-    bits = run.format.bytes if run.format.head else run.activations
+    kept = run.format.head
+    width = (
+        "full" if kept is None else "8bit" if kept > 6 and run.format.width != "full" else run.format.width
+    )
     yield Work(
         name="head",
         kind="product",
         count=1,
         flops=2 * rows * head.rows * head.columns / run.tensor,
-        weights=head.parameters * bits / run.tensor,
+        weights=head.parameters * (run.activations if kept is None else kept / 8) / run.tensor,
         traffic=rows * (head.columns + head.rows / run.tensor) * run.activations,
         rows=rows,
         arithmetic=run.precision,
-        width=run.format.width if run.format.head else "full",
-        unpacked=head.parameters / run.tensor if run.format.head and run.format.unpacked else 0.0,
+        width=width,
+        unpacked=head.parameters / run.tensor if kept is not None and run.format.unpacked else 0.0,
     )
     yield _moved("sampling", "sampling", 1, rows * shape.vocab * run.activations)
 
