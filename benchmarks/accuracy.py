@@ -13,7 +13,8 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """A row with what was predicted for it, in one unit. `band`: from and to; `reason`: where an error may come from.
+    """A row with what was predicted for it, in one unit. `band`: from and to; `reason`: where an error may
+    come from.
 
     `measured` is None where the run ended for want of memory; then `right` says whether that was foretold.
     """
@@ -81,8 +82,8 @@ def left_out(
 ) -> dict[str, Any]:
     """For each value of a grouping: the error when what is refitted saw no row of that value.
 
-    `refit(seen, case)`: the prediction for a case from constants of the cases seen; without it nothing is fitted by
-    this grouping, and the errors are the plain ones.
+    `refit(seen, case)`: the prediction for a case from constants of the cases seen; without it nothing is
+    fitted by this grouping, and the errors are the plain ones.
     """
     out: dict[str, Any] = {}
     for value in dict.fromkeys(case.groups[kind] for case in cases):
@@ -102,7 +103,8 @@ def table(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     for name, each in groups.items():
         numbers = [_percent(each[key]) for key in ("mape", "median", "bias", "coverage")]
         oom = f"{_percent(each['oom_right'])} of {each['oom_rows']}" if each["oom_rows"] else "–"
-        yield f"{name[:44]:<44} {each['rows']:>5} {numbers[0]:>7} {numbers[1]:>7} {numbers[2]:>7} {numbers[3]:>8} {oom:>10}"
+        error, median, bias, inside = numbers
+        yield f"{name[:44]:<44} {each['rows']:>5} {error:>7} {median:>7} {bias:>7} {inside:>8} {oom:>10}"
 
 
 def worst(cases: Sequence[Case], unit: str, count: int = 10) -> Iterable[str]:

@@ -19,7 +19,8 @@ FORMS = {
     "bnb.int8": "int8", "int8": "int8", "gptq-4bit": "gptq-4bit", "gptq-int4": "gptq-4bit",
     "gptq-int8": "gptq-8bit", "awq-int4": "awq-4bit", "none": "",
 }  # fmt: skip
-# What each source ran, from its own requirements and scripts: the release of transformers decides on the loss.
+# What each source ran, from its own requirements and scripts: the release of transformers decides on the
+# loss.
 TRANSFORMERS = {"a100_80gb_granite.csv": "4.45", "a100_80gb_liger.csv": "4.45", "a100_80gb.csv": "4.48"}
 DOUBLE_QUANT = "fms-acceleration"  # it loads 4-bit weights with double quantisation
 METHODS: Mapping[str, training.Method] = {
@@ -55,7 +56,9 @@ def case(row: Row) -> Case | None:
 
 
 def shape(row: Row) -> Architecture:
-    """The architecture of a row's columns. Experts have no column: what the matrices lack of `params_b` are they."""
+    """The architecture of a row's columns. Experts have no column: what the matrices lack of `params_b` are
+    they.
+    """
     numbers = {
         key: int(row[key]) for key in ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab")
     }

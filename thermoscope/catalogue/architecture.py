@@ -94,7 +94,8 @@ class Architecture:
     - `vocab`: rows of the embedding. `hidden`: width of the residual stream. `ffn`: width of an ordinary
       MLP.
     - `heads` queries share `kv_heads` keys and values of `head_dim` numbers each.
-    - `context`: longest sequence that it was made for; with learned positions, the rows of their table.
+    - `context`: longest sequence that it was made for. `position_rows`: rows of a table of learned positions
+      where they are more than that (OPT's has two more).
     - `gated`: an MLP is down(act(gate x) · up x), or without a gate down(act(up x)).
     - `tied`: the output projection is the embedding.
     - `norm`: RMSNorm or LayerNorm; `norm_weight`, `norm_bias`: what a norm has learned. `norms`: those of
@@ -109,7 +110,7 @@ class Architecture:
     - `window`: how far back a token sees in the layers where `windowed`, repeated to the model's depth, is
       true; an empty `windowed` is every layer, and a `window` of None sees everything.
     - `published_parameters`: the count that its makers give; None where nobody did. `source`: where all
-      this stands.
+      this stands. `assumptions`: what a file does not say, and what was taken instead.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Architecture:
     tied: bool = False
     activation: str = "silu"
     positions: Positions = "rotary"
+    position_rows: int | None = None
     norm: Literal["rms", "layer"] = "rms"
     norm_weight: bool = True
     norm_bias: bool = False
@@ -143,6 +145,7 @@ class Architecture:
     windowed: tuple[bool, ...] = ()
     published_parameters: int | None = None
     source: str = ""
+    assumptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab", "context")
@@ -277,7 +280,9 @@ class Architecture:
             for layer in range(self.layers)
             for each in self.matrices(layer)
         )
-        tables = self.embedding.parameters + self.context * self.hidden * (self.positions == "learned")
+        tables = self.embedding.parameters + (self.position_rows or self.context) * self.hidden * (
+            self.positions == "learned"
+        )
         head = self.vocab * self.head_bias if self.tied else self.head.parameters
         norms = self.norm_parameters * (1 + self.embedding_norm)
         return tables + layers + self.layers * self.layer_extras + norms + head

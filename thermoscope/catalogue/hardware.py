@@ -6,10 +6,10 @@ Datasheet values and what was measured stand side by side. What nobody knows is 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
+from thermoscope.catalogue.names import nearest, plain
 from thermoscope.errors import InvalidRequest
 
 
@@ -58,20 +58,16 @@ class Hardware:
 
 
 def hardware(name: str) -> Hardware:
-    """The device of this name or alias, in any case and with or without its maker's name.
+    """The device of this name or alias, in any spelling, with or without its maker's name.
 
     **Errors:** `InvalidRequest` for a name that is not here; the nearest ones stand in it.
     """
-    entries = _entries()
-    known = {_plain(each): entry for entry in entries for each in (entry["name"], *entry.get("aliases", ()))}
+    known = {_plain(each): entry for entry in _entries() for each in (entry["name"], *entry["aliases"])}
     if found := known.get(_plain(name)):
         return _hardware(found)
-    near = get_close_matches(_plain(name), known, n=3, cutoff=0.5)
-    hint = ", ".join(dict.fromkeys(repr(known[each]["name"]) for each in near))
+    hint = nearest(name, {key: entry["name"] for key, entry in known.items()})
     raise InvalidRequest(
-        f"gpu: got {name!r}, expected a device that is known here; "
-        + (f"the nearest are {hint}; " if hint else "")
-        + "`thermoscope hardware` lists all.",
+        f"gpu: got {name!r}, expected a device that is known here; {hint}`thermoscope hardware` lists all.",
         param="gpu",
     )
 
@@ -88,7 +84,7 @@ def _entries() -> list[dict[str, Any]]:
 
 
 def _plain(name: str) -> str:
-    return "".join(each for each in name.lower().removeprefix("nvidia") if each.isalnum())
+    return plain(name.lower().removeprefix("nvidia").removeprefix("amd"))
 
 
 def _hardware(entry: Mapping[str, Any]) -> Hardware:

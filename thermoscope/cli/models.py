@@ -140,7 +140,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _gguf(path: Path) -> tuple[Counter[str], str | None]:
-    from thermoscope.models.gguf_header import read_header
+    from thermoscope.catalogue.gguf_header import read_header
 
     header = read_header(path)
     return Counter(info.kind.name for info in header.tensors.values()), header.metadata.get("general.license")

@@ -11,12 +11,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
+from thermoscope.catalogue.files import name_of
 from thermoscope.catalogue.precision import NATIVE, PRECISIONS, Precision
 from thermoscope.errors import BadModelFile, InvalidRequest, OutOfMemory
 from thermoscope.models import foreign, pack, packed, store, yardstick
 from thermoscope.models.adapter import Adapter
 from thermoscope.models.cache import KVCache
-from thermoscope.models.checkpoint import Checkpoint, name_of, open_checkpoint
+from thermoscope.models.checkpoint import Checkpoint, open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import Fused
 from thermoscope.models.kernels import build as kernel

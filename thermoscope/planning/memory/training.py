@@ -3,8 +3,8 @@ r"""What one training step takes of a device, phase by phase; the peak is the gr
 $$\text{peak} = \max(\text{forward}, \text{loss}, \text{backward}, \text{step})$$
 
 Weights and optimizer states stand in all four. The forward pass piles up what layers keep (all of it, or with
-checkpointing the stream alone). The loss adds logits. The backward pass works one layer out again, and fills up
-gradients from the last layer to the first. The optimizer's step comes when all activations are gone.
+checkpointing the stream alone). The loss adds logits. The backward pass works one layer out again, and fills
+up gradients from the last layer to the first. The optimizer's step comes when all activations are gone.
 """
 
 from collections.abc import Mapping
@@ -56,12 +56,14 @@ CAST = (
 class Training:
     """One way of fine-tuning a model; `plan` says what it takes.
 
-    - `batch`: sequences of `sequence` tokens that one replica runs at once, `accumulation` times before a step.
-    - `weights`: the form of frozen weights, for the quantised methods; `adapter`: for the LoRA methods; `tokens`: of a
-      trained prefix or prompt.
+    - `batch`: sequences of `sequence` tokens that one replica runs at once, `accumulation` times before a
+      step.
+    - `weights`: the form of frozen weights, for the quantised methods; `adapter`: for the LoRA methods;
+      `tokens`: of a trained prefix or prompt.
     - `wide_stream`: the residual stream in float32 (peft's prepare_model_for_kbit_training).
     - `untied`: a tied head is kept as a copy (LitGPT).
-    - `offload`: optimizer states on the host, or states, gradients and weights (a layer at a time comes over).
+    - `offload`: optimizer states on the host, or states, gradients and weights (a layer at a time comes
+      over).
     """
 
     shape: Architecture
