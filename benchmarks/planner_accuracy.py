@@ -1,37 +1,57 @@
 """How right the planners are on measured rows: `planner_accuracy.py memory ROWS.csv`.
 
-Prints the error by method, phase and source, the share of rows inside the stated band, the ten worst rows
-with the reason, and one line of JSON last.
+Prints the error by method, phase and source, the share of rows inside the stated band, the ten worst rows with
+the reason, and one line of JSON last.
 """
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import accuracy
 
+from thermoscope.errors import InvalidRequest
+
 
 def memory(path: Path) -> None:
+    """Peaks of training and of running, in GiB."""
     import memory_rows
 
-    cases = [case for row in accuracy.read(path) if (case := memory_rows.case(row)) is not None]
-    report(cases, "GiB")
+    rows = accuracy.read(path)
+    cases: list[accuracy.Case] = []
+    blind: list[accuracy.Case] = []
+    for row in rows:
+        try:
+            if (case := memory_rows.case(row)) is not None:
+                cases.append(case)
+                alone = memory_rows.case(row, blind=True)
+                assert alone is not None
+                blind.append(accuracy.relabelled(alone, case))
+        except (InvalidRequest, ValueError) as error:
+            print(f"{row['id']}: not predicted: {error}")
+    print(f"{len(cases)} of {len(rows)} rows are of a whole model; the others measure a kernel on its own.\n")
+    report(cases, "GiB", left_out=accuracy.left_out(blind, "source"))
 
 
-def report(cases: list[accuracy.Case], unit: str) -> None:
+def report(cases: Sequence[accuracy.Case], unit: str, *, left_out: Mapping[str, Mapping[str, Any]]) -> None:
+    """The tables, the worst rows and the line of JSON."""
     overall, groups = accuracy.summary(cases), accuracy.grouped(cases)
     halves = {
         name: accuracy.summary([case for case in cases if accuracy.fitted(case.row) == half])
         for name, half in (("fitted half", True), ("other half", False))
     }
-    for title, each in {"all": {"all rows": overall}, "half": halves, **groups}.items():
+    tables = {"all": {"all rows": overall}, "half": halves, **groups, "leave one source out": left_out}
+    for title, each in tables.items():
         print("\n".join(accuracy.table(title, each)), end="\n\n")
     print("worst rows")
     print("\n".join(accuracy.worst(cases, unit)), end="\n\n")
-    print(json.dumps({"overall": overall, "halves": halves, "groups": groups}))
+    print(json.dumps({**overall, "halves": halves, "groups": groups, "left_out": left_out}))
 
 
 def main(arguments: list[str]) -> int:
+    """The command line."""
     match arguments:
         case ["memory", path]:
             memory(Path(path))

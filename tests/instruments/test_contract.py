@@ -13,7 +13,7 @@ from thermoscope.instruments.shape import page
 from thermoscope.instruments.shape.lab import Lab
 from thermoscope.server.app import create_app
 
-PROMPT = "The capital of France is"
+LEAST = {"text": "The capital of France is", "model": "smollm2-135m"}  # by the unit of the setting
 NAMES = [*instruments.names(), "coin"]
 BOUNDS = {
     "string": ({"minLength", "maxLength"}, set()),
@@ -37,7 +37,7 @@ def instrument(name):
 def given(instrument):
     """The least that the instrument must be told."""
     schema = instrument.settings.model_json_schema()
-    return dict.fromkeys(schema.get("required", ()), PROMPT)
+    return {key: LEAST[schema["properties"][key]["unit"]] for key in schema.get("required", ())}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def readings(lm):
 
     def take(name, given):
         if name not in taken:
-            taken[name] = instruments.read(name, model=lm, **given)
+            loaded = {"model": lm} if instruments.instrument(name).loads_model else {}
+            taken[name] = instruments.read(name, **loaded, **given)
         return taken[name]
 
     return take

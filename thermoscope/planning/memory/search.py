@@ -16,6 +16,7 @@ from thermoscope.planning.memory.training import Training
 Job = Training | Inference
 COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024)  # devices that machines have
 MOST_BATCH = 2**16
+LEAST = 0.01  # of what is needed: a change that saves less is none
 
 
 def plan(job: Job) -> Plan:
@@ -165,6 +166,7 @@ class Cure:
 
 
 def cures(job: Job, on: Hardware) -> list[Cure]:
-    """Every single change with its effect, in the order of `changes`."""
+    """Every single change that saves anything to speak of, with its effect, in the order of `changes`."""
     tried = [(change, device.needed(plan(change.job))) for change in changes(job)]
-    return [Cure(change, needed, needed <= device.usable(on)) for change, needed in tried]
+    most = (1 - LEAST) * device.needed(plan(job))
+    return [Cure(change, needed, needed <= device.usable(on)) for change, needed in tried if needed < most]

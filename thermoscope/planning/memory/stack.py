@@ -79,7 +79,7 @@ LOSSES: Mapping[str, Loss] = {
         logit=12, stream=6, reason="transformers from 4.49: float32 log-softmax and two gradients of its size"
     ),
     "full-4.46": Loss(
-        logit=14, stream=6, reason="transformers 4.46 to 4.48: bf16 logits, their float32, its shift, log-softmax"
+        logit=14, stream=6, reason="transformers 4.46 to 4.48: logits, in float32, shifted, log-softmax"
     ),
     "full-4.45": Loss(
         logit=12, stream=6, reason="transformers to 4.45: float32 logits, their shift, log-softmax"

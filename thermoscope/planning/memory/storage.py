@@ -11,7 +11,8 @@ from thermoscope.errors import InvalidRequest
 class Form:
     r"""A way of keeping a matrix of R rows and C columns, in bytes.
 
-    $$RC\left(\frac{\text{bits}}{8} + \frac{\text{scale}}{\text{group}}\right) + R\,\text{row} + C\,\text{column}$$
+    $$RC\left(\frac{\text{bits}}{8} + \frac{\text{scale}}{\text{group}}\right)
+    + R\,\text{row} + C\,\text{column}$$
 
     - `bits` of a weight. `group`: weights that share `scale` bytes of scales and zeros.
     - `row`, `column`: bytes more for each output, for each input.

@@ -155,6 +155,10 @@ def plan(job: Training) -> Plan:
     gradients = {"gradients": late}
     started = {"gradients": max(late, states.head_gradient)}
     layer_gathered = states.gathered_layer * (2 if job.whole else 1)  # its gradient, before it is scattered
+    gathered = {"gathered": states.gathered_tables + layer_gathered}
+    first = fixed | kept | started | gathered | {"layer": held.backward, "retained": held.retained}
+    last = fixed | {"gradients": states.gradients, "autocast": states.casts} | gathered
+    last |= {"layer": held.backward}
     phases: dict[str, Items] = {
         "forward": fixed | kept | gradients | {
             "gathered": states.gathered_tables + states.gathered_layer,
@@ -165,17 +169,7 @@ def plan(job: Training) -> Plan:
             "logits": held.logits,
             "stream": held.stream,
         },
-        "backward": fixed | kept | started | {
-            "gathered": states.gathered_tables + layer_gathered,
-            "layer": held.backward,
-            "retained": held.retained,
-        },
-        "backward's end": fixed | {
-            "gradients": states.gradients,
-            "autocast": states.casts,
-            "gathered": states.gathered_tables + layer_gathered,
-            "layer": held.backward,
-        },
+        "backward": max(first, last, key=lambda items: sum(items.values())),
         "step": fixed | {"gradients": states.gradients, "temporary": states.temporary},
     }  # fmt: skip
     steady = fixed | {"gradients": late}
