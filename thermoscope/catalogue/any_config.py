@@ -110,8 +110,8 @@ def read_any(config: Fields, name: str) -> Architecture:
 
     What the file leaves to its family's custom stands in `assumptions`.
 
-    **Errors:** `BadModelFile` for a field that is missing or out of range; `UnsupportedModel` for a model that
-    is no decoder of attention and MLPs.
+    **Errors:** `BadModelFile` for a field that is missing or out of range; `UnsupportedModel` for a model
+    that is no decoder of attention and MLPs.
     """
     assumptions = []
     if isinstance(text := config.get("text_config"), Mapping):
@@ -141,8 +141,8 @@ def _refuse_others(config: Fields, kind: str) -> None:
         raise UnsupportedModel(f"config.json: got model_type {kind!r}, expected a decoder.")
     if config.get("is_encoder_decoder") or any(config.get(each) for each in OTHER):
         raise UnsupportedModel(
-            f"config.json: got model_type {kind!r}, which has an encoder or layers that are neither attention "
-            "nor MLP; expected a decoder of attention and MLPs."
+            f"config.json: got model_type {kind!r}, which has an encoder or layers that are neither "
+            "attention nor MLP; expected a decoder of attention and MLPs."
         )
 
 
