@@ -1,4 +1,4 @@
-"""The same from a terminal: `thermoscope run | chat | serve | models | hardware | bench | doctor`, and the cards.
+"""The same from a terminal: `thermoscope run | chat | serve | models | hardware | bench | doctor`, and cards.
 
 A command is one file, and imports the engine only once its own options have been checked, so `--help` and
 every refusal of bad input are quick.

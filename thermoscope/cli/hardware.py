@@ -16,7 +16,7 @@ Name = Annotated[str | None, typer.Argument(help="A device, such as T4 or A100-8
 
 
 def hardware(name: Name = None, json: options.Json = False) -> None:
-    """List the devices that planners know, or show one: memory, bandwidth, matrix rates, and their sources."""
+    """List the devices that planners know, or show one: memory, bandwidth, matrix rates, their sources."""
     from thermoscope.catalogue import hardware as catalogue
 
     if name is not None:
@@ -54,9 +54,12 @@ def _show(device: "Hardware", json: bool) -> None:
         *((f"{precision}, dense", _rate(rate)) for precision, rate in device.rates.items()),
         *((f"{precision}, measured", _rate(rate)) for precision, rate in device.measured_rates.items()),
         ("bf16", "yes" if device.bf16 else "no"),
-        ("link between devices", f"{device.link or 'none known'}, {_speed(device.link_bandwidth)} each way"),
-        ("to the host", f"{_speed(device.pcie_bandwidth)} each way"),
-        ("power", f"{device.power_watts or 'unknown'} W"),
+        (
+            "link between devices",
+            f"{device.link}, {_speed(device.link_bandwidth)}" if device.link else "none",
+        ),
+        ("to the host", _speed(device.pcie_bandwidth)),
+        ("power", f"{device.power_watts:g} W" if device.power_watts else "unknown"),
         *(("notes", note) for note in [device.notes] if note),
         ("source", device.source),
         ("checked", device.checked),
