@@ -140,6 +140,7 @@ def test_what_a_file_leaves_to_custom_is_said():
         ({"num_local_experts": 2, "num_experts_per_tok": 3}, BadModelFile, "active: got 3"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, UnsupportedModel, "'bert'"),
         ({"is_encoder_decoder": True}, UnsupportedModel, "an encoder"),
+        ({"layer_types": ["conv", "full_attention", "conv"]}, UnsupportedModel, "neither attention nor MLP"),
         ({"mamba_d_state": 16}, UnsupportedModel, "neither attention nor MLP"),
     ],
 )
