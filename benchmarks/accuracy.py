@@ -3,8 +3,8 @@
 import csv
 import hashlib
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """A row with what was predicted for it, in one unit. `band`: from and to; `reason`: where an error may come from.
+    """A row with what was predicted for it, in one unit. `band`: from and to; `reason`: where an error may
+    come from.
 
     `measured` is None where the run ended for want of memory; then `right` says whether that was foretold.
     """
@@ -37,6 +38,11 @@ class Case:
         """Whether the measurement lies within the stated band."""
         assert self.measured
         return self.band[0] <= self.measured <= self.band[1]
+
+
+def relabelled(case: Case, like: Case) -> Case:
+    """A case under another's groups."""
+    return replace(case, groups=like.groups)
 
 
 def read(path: Path) -> list[Row]:
@@ -76,24 +82,12 @@ def grouped(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def left_out(
-    cases: Sequence[Case], kind: str, refit: Callable[[Sequence[Case], Case], float] | None = None
-) -> dict[str, Any]:
-    """For each value of a grouping: the error when what is refitted saw no row of that value.
-
-    `refit(seen, case)`: the prediction for a case from constants of the cases seen; without it nothing is fitted by
-    this grouping, and the errors are the plain ones.
-    """
-    out: dict[str, Any] = {}
-    for value in dict.fromkeys(case.groups[kind] for case in cases):
-        own = [case for case in cases if case.groups[kind] == value and case.measured]
-        seen = [case for case in cases if case.groups[kind] != value and case.measured]
-        if own:
-            errors = [
-                (refit(seen, case) if refit else case.predicted) / (case.measured or 1) - 1 for case in own
-            ]
-            out[value] = {"rows": len(own), "mape": statistics.fmean(map(abs, errors))}
-    return out
+def left_out(cases: Sequence[Case], kind: str) -> dict[str, dict[str, Any]]:
+    """A summary for each value of one grouping, of cases that were predicted without that value's own rows."""
+    return {
+        value: summary([case for case in cases if case.groups[kind] == value])
+        for value in dict.fromkeys(case.groups[kind] for case in cases)
+    }
 
 
 def table(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
@@ -102,7 +96,8 @@ def table(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
     for name, each in groups.items():
         numbers = [_percent(each[key]) for key in ("mape", "median", "bias", "coverage")]
         oom = f"{_percent(each['oom_right'])} of {each['oom_rows']}" if each["oom_rows"] else "–"
-        yield f"{name[:44]:<44} {each['rows']:>5} {numbers[0]:>7} {numbers[1]:>7} {numbers[2]:>7} {numbers[3]:>8} {oom:>10}"
+        error, median, bias, inside = numbers
+        yield f"{name[:44]:<44} {each['rows']:>5} {error:>7} {median:>7} {bias:>7} {inside:>8} {oom:>10}"
 
 
 def worst(cases: Sequence[Case], unit: str, count: int = 10) -> Iterable[str]:

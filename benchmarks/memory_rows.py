@@ -10,7 +10,7 @@ from thermoscope.catalogue.hardware import hardware
 from thermoscope.errors import InvalidRequest
 from thermoscope.planning.memory import device, inference, training
 from thermoscope.planning.memory.adapter import Adapter, targets
-from thermoscope.planning.memory.parallel import Parallel
+from thermoscope.planning.memory.parallel import SHARDED_WEIGHTS, Parallel
 
 GIB = 2**30
 FORMS = {
@@ -19,7 +19,8 @@ FORMS = {
     "bnb.int8": "int8", "int8": "int8", "gptq-4bit": "gptq-4bit", "gptq-int4": "gptq-4bit",
     "gptq-int8": "gptq-8bit", "awq-int4": "awq-4bit", "none": "",
 }  # fmt: skip
-# What each source ran, from its own requirements and scripts: the release of transformers decides on the loss.
+# What each source ran, from its own requirements and scripts: the release of transformers decides on the
+# loss.
 TRANSFORMERS = {"a100_80gb_granite.csv": "4.45", "a100_80gb_liger.csv": "4.45", "a100_80gb.csv": "4.48"}
 DOUBLE_QUANT = "fms-acceleration"  # it loads 4-bit weights with double quantisation
 METHODS: Mapping[str, training.Method] = {
@@ -27,10 +28,15 @@ METHODS: Mapping[str, training.Method] = {
 }  # fmt: skip
 
 
-def case(row: Row) -> Case | None:
-    """The row with its prediction; None for what no planner of models is asked (a kernel on its own)."""
+def case(row: Row, *, blind: bool = False) -> Case | None:
+    """The row with its prediction; None for what no planner of models is asked (a kernel on its own).
+
+    `blind`: as if nothing were known of how the row's source ran, beyond what the columns say.
+    """
     if not row["hidden"]:
         return None
+    if blind:
+        row = {**row, "source": "", "notes": ""}
     method = METHODS.get(row["method"])
     tuned = method is not None and row["micro_batch"] and row["seq_len"]
     if tuned:
@@ -55,7 +61,9 @@ def case(row: Row) -> Case | None:
 
 
 def shape(row: Row) -> Architecture:
-    """The architecture of a row's columns. Experts have no column: what the matrices lack of `params_b` are they."""
+    """The architecture of a row's columns. Experts have no column: what the matrices lack of `params_b` are
+    they.
+    """
     numbers = {
         key: int(row[key]) for key in ("hidden", "layers", "heads", "kv_heads", "head_dim", "ffn", "vocab")
     }
@@ -76,7 +84,7 @@ def job(row: Row, method: training.Method) -> training.Training:
     """What was run."""
     framework = re.search(r"framework=([^;]*)", row["notes"])
     kernels = framework.group(1) if framework else "none"
-    litgpt, sharded = "litgpt" in row["source"], "FSDP" in row["parallel"]
+    litgpt, sharded = "litgpt" in row["source"], _parallel(row).sharding in SHARDED_WEIGHTS
     autocast = "AMP" in row["precision"]
     adapter = None
     if method != "full":
@@ -85,12 +93,12 @@ def job(row: Row, method: training.Method) -> training.Training:
         adapter = Adapter(
             rank=int(rank.group()) if rank else 8, targets=targets(_known(wanted)), width=2 if litgpt else 4
         )
-    stack = "litgpt" if litgpt else "fused" if "foak" in kernels else "transformers"
+    fused = "foak" in kernels or "fused" in row["ce_loss"]
+    stack = "litgpt" if litgpt else "fused" if fused else "transformers"
     if not litgpt and not autocast:
         stack += "-pure"
     if "resource-tables" in row["source"]:
         stack = "litgpt-2023"
-    gpus = int(row["gpus"])
     return training.Training(
         shape=shape(row),
         method=method,
@@ -105,9 +113,21 @@ def job(row: Row, method: training.Method) -> training.Training:
         stack=stack,
         wide_stream=method == "qlora" and not (litgpt or sharded or "accelerated" in kernels),
         untied=_untied(row),
-        parallel=Parallel(data=gpus if sharded else 1, sharding="fsdp1" if sharded else "none",
-                          pipeline=gpus if "PP" in row["parallel"] else 1),
+        parallel=_parallel(row),
     )  # fmt: skip
+
+
+def _parallel(row: Row) -> Parallel:
+    gpus, text = int(row["gpus"] or 1), row["parallel"].lower()
+    if zero := re.search(r"zero-?\s*([123])", text):
+        return Parallel(data=gpus, sharding=f"zero{zero.group(1)}")
+    for word, way in (("fsdp2", "fsdp2"), ("fsdp", "fsdp1"), ("ddp", "ddp")):
+        if word in text:
+            return Parallel(data=gpus, sharding=way)
+    return Parallel(
+        tensor=gpus if re.search(r"\btp|tensor", text) else 1,
+        pipeline=gpus if re.search(r"\bpp\b|pipeline", text) else 1,
+    )
 
 
 def _untied(row: Row) -> bool:
@@ -149,7 +169,7 @@ def _loss(row: Row, kernels: str) -> str:
         return "liger"
     noted = re.search(r"transformers (\d+\.\d+)", row["notes"])
     release = noted.group(1) if noted else TRANSFORMERS.get(_source(row), "4.45")
-    old = float(release) < 4.46
+    old = tuple(map(int, release.split("."))) < (4, 46)
     if "fused" in text:
         return "fused" if old else "fused-4.46"
     if row["gated_mlp"] != "1":  # GPT-2, BigCode, NeoX, Falcon: their code never widens logits

@@ -13,7 +13,8 @@ from thermoscope.instruments.shape import page
 from thermoscope.instruments.shape.lab import Lab
 from thermoscope.server.app import create_app
 
-PROMPT = "The capital of France is"
+LEAST = {"text": "The capital of France is", "model": "smollm2-135m"}  # by the unit of the setting
+ASKED = {"latency": {"model": "llama-3.1-8b", "gpu": "T4"}}  # by what needs more than its schema says
 NAMES = [*instruments.names(), "coin"]
 BOUNDS = {
     "string": ({"minLength", "maxLength"}, set()),
@@ -33,11 +34,20 @@ def instrument(name):
     return instruments.instrument(name)
 
 
+def words(instrument, given):
+    """The same as a command line has it."""
+    fields = instrument.settings.model_json_schema()["properties"]
+    for key, value in given.items():
+        yield from (value,) if fields[key]["argument"] else (f"--{key}", value)
+
+
 @pytest.fixture
-def given(instrument):
+def given(instrument, name):
     """The least that the instrument must be told."""
+    if name in ASKED:
+        return ASKED[name]
     schema = instrument.settings.model_json_schema()
-    return dict.fromkeys(schema.get("required", ()), PROMPT)
+    return {key: LEAST[schema["properties"][key]["unit"]] for key in schema.get("required", ())}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +57,8 @@ def readings(lm):
 
     def take(name, given):
         if name not in taken:
-            taken[name] = instruments.read(name, model=lm, **given)
+            loaded = {"model": lm} if instruments.instrument(name).loads_model else {}
+            taken[name] = instruments.read(name, **loaded, **given)
         return taken[name]
 
     return take
@@ -140,7 +151,7 @@ def test_a_notebook_shows_it(reading):
     assert "Plotly.newPlot" in shown
 
 
-def test_the_command_line_and_http_give_the_same(lm, name, given, reading, monkeypatch, capsys):
+def test_the_command_line_and_http_give_the_same(lm, instrument, name, given, reading, monkeypatch, capsys):
     expected = without_timings(reading.to_dict())
     with TestClient(create_app(lm)) as client:
         answer = client.post(f"/v1/instruments/{name}", json=given)
@@ -149,14 +160,14 @@ def test_the_command_line_and_http_give_the_same(lm, name, given, reading, monke
 
     monkeypatch.setattr(language_model, "load", lambda *_, **__: lm)
     monkeypatch.setattr(lm, "close", lambda: None)
-    assert main([name, *given.values(), "--json"]) == 0
+    assert main([name, *words(instrument, given), "--json"]) == 0
     assert without_timings(json.loads(capsys.readouterr().out)) == expected
 
 
-def test_the_terminal_shows_it(lm, name, given, reading, monkeypatch, capsys):
+def test_the_terminal_shows_it(lm, instrument, name, given, reading, monkeypatch, capsys):
     monkeypatch.setattr(language_model, "load", lambda *_, **__: lm)
     monkeypatch.setattr(lm, "close", lambda: None)
-    assert main([name, *given.values()]) == 0
+    assert main([name, *words(instrument, given)]) == 0
     shown = capsys.readouterr().out
     assert reading.question in shown
     assert "passed" in shown

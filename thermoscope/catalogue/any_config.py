@@ -102,6 +102,7 @@ OTHER = (
     "layers_block_type",
     "linear_num_key_heads",
 )
+ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 SLIDING = ("sliding_attention", "chunked_attention", "local")
 
 
@@ -110,8 +111,8 @@ def read_any(config: Fields, name: str) -> Architecture:
 
     What the file leaves to its family's custom stands in `assumptions`.
 
-    **Errors:** `BadModelFile` for a field that is missing or out of range; `UnsupportedModel` for a model that
-    is no decoder of attention and MLPs.
+    **Errors:** `BadModelFile` for a field that is missing or out of range; `UnsupportedModel` for a model
+    that is no decoder of attention and MLPs.
     """
     assumptions = []
     if isinstance(text := config.get("text_config"), Mapping):
@@ -139,10 +140,11 @@ def _refuse_others(config: Fields, kind: str) -> None:
     makes_text = any(each.endswith(("CausalLM", "LMHeadModel")) for each in config.get("architectures") or ())
     if kind not in FIXED and not makes_text:
         raise UnsupportedModel(f"config.json: got model_type {kind!r}, expected a decoder.")
-    if config.get("is_encoder_decoder") or any(config.get(each) for each in OTHER):
+    mixed = any(each not in ATTENTION for each in config.get("layer_types") or ())
+    if mixed or config.get("is_encoder_decoder") or any(config.get(each) for each in OTHER):
         raise UnsupportedModel(
-            f"config.json: got model_type {kind!r}, which has an encoder or layers that are neither attention "
-            "nor MLP; expected a decoder of attention and MLPs."
+            f"config.json: got model_type {kind!r}, which has an encoder or layers that are neither "
+            "attention nor MLP; expected a decoder of attention and MLPs."
         )
 
 

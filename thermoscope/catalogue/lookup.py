@@ -15,11 +15,12 @@ from thermoscope.errors import ModelNotFound
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def architecture(name: str) -> Architecture:
+def architecture(name: str, *, local: bool = True) -> Architecture:
     """The shape of a model.
 
     `name` is a name or an alias of the catalogue in any spelling, a folder that holds a config.json, such a
-    file itself, a .gguf file, or a Hugging Face id, of which only config.json is fetched.
+    file itself, a .gguf file, or a Hugging Face id, of which only config.json is fetched. Without `local`,
+    which is for names that a request brings, it is a name of the catalogue and nothing else.
 
     **Errors:** `ModelNotFound`; `BadModelFile` for a file that lacks a field, and `UnsupportedModel` for one
     of a model that is no decoder of attention and MLPs.
@@ -27,12 +28,14 @@ def architecture(name: str) -> Architecture:
     known = {plain(each): entry for entry in _entries() for each in (entry["name"], *entry["aliases"])}
     if found := known.get(plain(name)):
         return _architecture(found)
+    hint = nearest(name, {key: entry["name"] for key, entry in known.items()})
+    if not local:
+        raise ModelNotFound(f"model: got {name!r}; {hint}Expected a name of the catalogue.")
     path = Path(name).expanduser()
     if name and path.exists():
         return _from_file(path)
     if HUB_ID.fullmatch(name) and not name.startswith(".") and path.suffix not in (".gguf", ".json"):
         return _from_hub(name)
-    hint = nearest(name, {key: entry["name"] for key, entry in known.items()})
     raise ModelNotFound(
         f"model: got {name!r}, which is no file or folder here; {hint}Expected a name of the catalogue, "
         "a folder or a config.json, a .gguf file, or a Hugging Face id such as owner/name."

@@ -6,6 +6,9 @@ A file in this folder is an instrument, and holds four names:
 - `Settings`, what it may be asked (`shape.settings`);
 - `read(settings, lab) -> Reading`, which looks (`shape.lab`, `shape.reading`).
 
+One that loads no model says so with a fifth, `LOADS_MODEL = False`: a setting named `model` is then what it
+is asked about.
+
 From these come the command, the address over HTTP, the JSON schema and the documentation's form.
 """
 
@@ -60,7 +63,8 @@ def instrument(name: str) -> "Instrument":
 def read(name: str, *, model: "LanguageModel | str | None" = None, **settings: Any) -> "Reading":
     """Take a reading: `read("nucleus", prompt="The capital of France is", top_p=0.8)`.
 
-    `model`: one that is loaded, or the name of one to load for this reading; None is the default model.
+    `model`: one that is loaded, or the name of one to load for this reading; None is the default model. An
+    instrument that loads none takes it as its setting.
 
     **Errors:** `InstrumentNotFound`; `InvalidRequest` for a setting that is unknown or out of range.
     """
@@ -68,6 +72,8 @@ def read(name: str, *, model: "LanguageModel | str | None" = None, **settings: A
     from thermoscope.instruments.shape.lab import Lab
 
     chosen = instrument(name)
+    if not chosen.loads_model and model is not None:
+        settings["model"] = model
     checked = chosen.settings.parse(settings)
     if isinstance(model, LanguageModel):
         return chosen.read(checked, Lab(lambda: model))
@@ -100,6 +106,11 @@ class Instrument:
     def summary(self) -> str:
         """What it shows, in a paragraph or two."""
         return inspect.cleandoc(self.module.__doc__ or "")
+
+    @property
+    def loads_model(self) -> bool:
+        """Whether it looks into a running model."""
+        return cast(bool, getattr(self.module, "LOADS_MODEL", True))
 
     @property
     def settings(self) -> "type[Settings]":

@@ -258,7 +258,8 @@ def _terms(found: Prediction) -> Reading:
     request = found.request
     terms = card.terms(request.shape, request.prompt, found.prefill.parts)
     whole = math.fsum(term.card for term in terms)
-    with_ = "s = {tokens}, d = {hidden}, h = {heads}, v = {vocab}, N = {layers}".format(**card.CARD._asdict())
+    names = "s = {tokens}, d = {hidden}, h = {heads}, v = {vocab}, N = {layers}"
+    with_ = names.format(**card.CARD._asdict())
     most = max(terms, key=lambda term: term.card)
     slowest = max(terms, key=lambda term: term.seconds)
     rows: list[tuple[Cell, ...]] = [
@@ -271,8 +272,7 @@ def _terms(found: Prediction) -> Reading:
     return Reading(
         findings=[
             f"The card's own terms, with its numbers ({with_}): {whole:.3g} in all, "
-    names = "s = {tokens}, d = {hidden}, h = {heads}, v = {vocab}, N = {layers}"
-    with_ = names.format(**card.CARD._asdict())
+            f"{100 * most.card / whole:.0f}% of it {most.name}; in time, most of the prompt is {slowest.name}.",
             f"Positions: {terms[0].differs}.",
         ],
         tables=[Table("card", "The card's formula beside the exact counts", TERMS, rows)],

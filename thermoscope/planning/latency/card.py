@@ -112,7 +112,7 @@ def _differences(shape: Architecture, tokens: int) -> dict[str, str]:
         "positions": positions[shape.positions],
         "attention": f"a token costs {projections:,} products for q, k, v, o and {looks:,.0f} for scores and "
         f"values at the mean context, not d·h = {shape.hidden * shape.heads:,}",
-        "feed-forward": f"{matrices} matrices of width {inner:,}, not two of 4d = {WIDENING * shape.hidden:,}",
+        "feed-forward": f"{matrices} matrices of width {inner:,}, not two of {WIDENING * shape.hidden:,}, 4d",
         "norms": f"{norm}, {shape.norms} in a layer, and as many sums",
         "projection": f"v is {shape.vocab:,}, and only the last token of a prompt needs logits, not all s",
     }

@@ -1,7 +1,8 @@
 r"""What one layer keeps of a token for its backward pass, and what that pass holds for a moment.
 
-Counted tensor by tensor from autograd's rules: a frozen linear map keeps nothing of its input, a trained one keeps
-it; a product of two tensors keeps both; softmax keeps its result. Bytes a token; w is the width of a number.
+Counted tensor by tensor from autograd's rules: a frozen linear map keeps nothing of its input, a trained one
+keeps it; a product of two tensors keeps both; softmax keeps its result. Bytes a token; w is the width of a
+number.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What gets gradients: `weights`, all of them; or an adapter; or neither, behind a trained prefix or prompt.
+    """What gets gradients: `weights`, all of them; or an adapter; or neither, behind a trained prefix or
+    prompt.
 
     `quantised`: the frozen weights are.
     """

@@ -69,14 +69,16 @@ class Adapter:
         for each in found:
             if self.rank > min(each.rows, each.columns):
                 raise InvalidRequest(
-                    f"rank: got {self.rank}, expected at most {min(each.rows, each.columns)}, the smaller side of "
-                    f"{each.name} ({each.rows} × {each.columns}).",
+                    f"rank: got {self.rank}, expected at most {min(each.rows, each.columns)}, the smaller "
+                    f"side of {each.name} ({each.rows} × {each.columns}).",
                     param="rank",
                 )
         return found
 
     def parameters(self, shape: Architecture) -> int:
-        """Trained numbers: $\\sum_{\\text{targets}} r(\\text{rows} + \\text{columns})$, and the rows again for DoRA."""
+        """Trained numbers: $\\sum_{\\text{targets}} r(\\text{rows} + \\text{columns})$, and the rows again
+        for DoRA.
+        """
         layers = [each for layer in range(shape.layers) for each in self.on(shape, layer)]
         head = [shape.head] if "head" in self.targets else []
         if not layers and not head:

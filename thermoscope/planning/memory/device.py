@@ -7,16 +7,17 @@ from thermoscope.planning.memory.plan import Plan
 
 GIB = 2**30
 CONTEXT = 0.5 * GIB  # a CUDA context with its kernels, which no allocator counts
-# What PyTorch's caching allocator cannot hand out for being in pieces, as a share of the peak. Chosen so that on an
-# 80 GB card the measured runs that ended for want of memory and those that did not are told apart: activations of
-# many sizes leave more pieces than the optimizer's step, whose tensors are those of every step before.
+# What PyTorch's caching allocator cannot hand out for being in pieces, as a share of the peak. Chosen so that
+# on an 80 GB card the measured runs that ended for want of memory and those that did not are told apart:
+# activations of many sizes leave more pieces than the optimizer's step, whose tensors are those of every step
+# before.
 PIECES, PIECES_IN_STEP = 0.08, 0.04
 USABLE = 0.94  # of what is sold, where nobody measured: the mean of the measured devices
 Kind = Literal["training", "inference"]
 BANDS = {"training": (0.03, 0.06), "inference": (0.05, 0.10)}
 REASONS = {
-    "training": "nine of ten measured runs lie inside; tensors that only one modelling code keeps are left out",
-    "inference": "nine of ten measured runs lie inside; runtimes keep buffers of their own that nobody documents",
+    "training": "nine of ten measured runs lie inside; what only one modelling code keeps is left out",
+    "inference": "runtimes keep buffers of their own that nobody documents",
 }
 
 

@@ -20,8 +20,9 @@ def cache_bytes(shape: Architecture, tokens: int, form: str = "bf16") -> float:
 
     $$\sum_{\ell} \min(n, w_\ell)\, c\, b$$
 
-    c: numbers that a token adds to a layer, $2 H_{kv} d$, or $r_{kv} + d_{rope}$ with latent attention (DeepSeek-V2,
-    arXiv 2405.04434, section 2.1). $w_\ell$: the layer's window, where it has one. b: bytes of a number.
+    c: numbers that a token adds to a layer, $2 H_{kv} d$, or $r_{kv} + d_{rope}$ with latent attention
+    (DeepSeek-V2, arXiv 2405.04434, section 2.1). $w_\ell$: the layer's window, where it has one. b: bytes of
+    a number.
 
     **Errors:** `InvalidRequest` for a form that is none.
     """
@@ -67,11 +68,11 @@ class Inference:
 def plan(job: Inference) -> Plan:
     """What prefill and decoding take, apart; weights and cache stand in both.
 
-    Loading with bitsandbytes is a phase of its own: beside the weights stand, in 16 bits, the largest table and the
-    largest matrix, which is being quantised.
+    Loading with bitsandbytes is a phase of its own: beside the weights stand, in 16 bits, the largest table
+    and the largest matrix, which is being quantised.
 
-    A pass holds one layer's stream, Q, K, V and MLP for its tokens, and logits for the last of each sequence. Eager
-    attention's scores are those of the whole chunk.
+    A pass holds one layer's stream, Q, K, V and MLP for its tokens, and logits for the last of each sequence.
+    Eager attention's scores are those of the whole chunk.
 
     **Errors:** `InvalidRequest` for a form that is unknown.
     """

@@ -19,8 +19,8 @@ class Optimizer:
     - `states`: moments of the number's own width. `fixed`: bytes of moments whatever the width.
     - `temporary`: copies of all numbers that one step holds at once.
     - `paged`: the states live in memory that pages out to the host.
-    - `factored`: second moments as one number for each row and column. `matrices`: a momentum for the matrices of
-      the layers only, AdamW for the rest.
+    - `factored`: second moments as one number for each row and column. `matrices`: a momentum for the
+      matrices of the layers only, AdamW for the rest.
     """
 
     states: int = 0
@@ -36,7 +36,7 @@ class Optimizer:
         return trained * (self.states * width + self.fixed)
 
 
-FOREACH = "torch.optim.AdamW, foreach: two moments, and √v of all parameters at once in the step (torch._foreach_sqrt)"
+FOREACH = "torch.optim.AdamW, foreach: two moments, and √v of all parameters at once in the step"
 OPTIMIZERS: Mapping[str, Optimizer] = {
     "adamw": Optimizer(states=2, temporary=1, reason=FOREACH),
     "adamw-fused": Optimizer(states=2, reason="one kernel, no temporary (torch.optim.AdamW, fused)"),
@@ -82,8 +82,9 @@ class Step:
 def step(name: str, shape: Architecture, trained: int, width: int, *, whole: bool) -> Step:
     """What an optimizer takes for `trained` numbers of `width` bytes.
 
-    `whole`: every parameter of the model is trained, so that the shapes of its matrices decide where an optimizer
-    goes by matrices; else what is trained is an adapter, whose narrow matrices factor to about nothing.
+    `whole`: every parameter of the model is trained, so that the shapes of its matrices decide where an
+    optimizer goes by matrices; else what is trained is an adapter, whose narrow matrices factor to about
+    nothing.
     """
     chosen = optimizer(name)
     largest = max(

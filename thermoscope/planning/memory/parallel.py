@@ -1,12 +1,13 @@
 """Who holds which part of a training step."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from thermoscope.catalogue.architecture import Architecture
 from thermoscope.errors import InvalidRequest
 
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp1", "fsdp2"]
+SHARDINGS = get_args(Sharding)[1:]
 SHARDED_GRADIENTS = ("zero2", "zero3", "fsdp1", "fsdp2")
 SHARDED_WEIGHTS = ("zero3", "fsdp1", "fsdp2")
 
@@ -15,11 +16,12 @@ SHARDED_WEIGHTS = ("zero3", "fsdp1", "fsdp2")
 class Parallel:
     r"""Degrees; $\text{devices} = \text{data}\cdot\text{tensor}\cdot\text{pipeline}\cdot\text{context}$.
 
-    - `data`: replicas, among which `sharding` spreads optimizer states (ZeRO-1), gradients too (ZeRO-2), weights too
-      (ZeRO-3, FSDP; Rajbhandari et al. 2020, section 3).
+    - `data`: replicas, among which `sharding` spreads optimizer states (ZeRO-1), gradients too (ZeRO-2),
+      weights too (ZeRO-3, FSDP; Rajbhandari et al. 2020, section 3).
     - `tensor`: devices that share every matrix and every head (Shoeybi et al. 2019).
     - `pipeline`: stages of consecutive layers, one micro-batch under way for each in the first (1F1B).
-    - `context`: devices that share a sequence. `expert`: of the replicas, those that share the routed experts.
+    - `context`: devices that share a sequence. `expert`: of the replicas, those that share the routed
+      experts.
     """
 
     data: int = 1
@@ -71,6 +73,6 @@ class Parallel:
                     )
         if self.sharding == "none" and self.data > 1:
             raise InvalidRequest(
-                f"sharding: got none with {self.data} replicas, expected ddp, zero1, zero2, zero3, fsdp1 or fsdp2.",
+                f"sharding: got none with {self.data} replicas, expected one of {', '.join(SHARDINGS)}.",
                 param="sharding",
             )

@@ -1,5 +1,6 @@
 """Memory's questions asked backwards: how much fits, on which device, on how many, and what to change."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,8 +14,9 @@ from thermoscope.planning.memory.plan import Plan
 from thermoscope.planning.memory.training import Training
 
 Job = Training | Inference
-MOST_DEVICES = 1024
+COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024)  # devices that machines have
 MOST_BATCH = 2**16
+LEAST = 0.01  # of what is needed: a change that saves less is none
 
 
 def plan(job: Job) -> Plan:
@@ -64,13 +66,28 @@ def largest_rank(job: Training, on: Hardware) -> int:
     return largest(fit, min(sides, default=job.shape.hidden))
 
 
-def fewest_devices(job: Job, on: Hardware) -> int | None:
-    """How many such devices are enough: with FSDP2 for training, tensor parallelism for running; None is too many."""
-    for count in range(1, MOST_DEVICES + 1):
-        spread = _spread(job, count)
-        if spread is not None and fits(spread, on):
-            return count
-    return None
+def fewest_devices(job: Job, on: Hardware, spread: "Spread | None" = None) -> int | None:
+    """How many such devices are enough, of the counts that machines have; None: more than all of these."""
+    each = spread or Spread(job)
+    return next((count for count in COUNTS if each.needed(count) <= device.usable(on)), None)
+
+
+class Spread:
+    """What a job needs of each of several devices; asked often, so every count is planned once.
+
+    Training is spread by FSDP2, the same batch on each; running by tensor parallelism.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._known: dict[int, float] = {}
+
+    def needed(self, count: int) -> float:
+        """Bytes of each of so many devices; infinite where the model does not divide."""
+        if count not in self._known:
+            job = _spread(self._job, count)
+            self._known[count] = math.inf if job is None else device.needed(plan(job))
+        return self._known[count]
 
 
 def _spread(job: Job, count: int) -> Job | None:
@@ -91,7 +108,9 @@ class Change(NamedTuple):
 
 
 def changes(job: Job) -> Iterator[Change]:
-    """Single changes that save memory, cheapest first: what changes no number, then what takes time, then quality."""
+    """Single changes that save memory, cheapest first: what changes no number, then what takes time, then
+    quality.
+    """
     if isinstance(job, Inference):
         yield from _running(job)
         return
@@ -113,16 +132,18 @@ def changes(job: Job) -> Iterator[Change]:
     if job.offload == "none" and job.whole:
         yield Change("offload optimizer", "the step at PCIe's pace", replace(job, offload="optimizer"))
     if job.method in ("full", "lora"):
-        adapter = job.adapter or Adapter(rank=16)
-        small = {
-            "adapter": adapter,
-            "precision": "bf16" if job.precision in ("mixed", "amp") else job.precision,
-        }
+        small = replace(
+            job, method="lora", adapter=job.adapter or Adapter(rank=16), precision=_narrow(job.precision)
+        )
         if job.whole:
-            yield Change("method lora", "only an adapter is trained", replace(job, method="lora", **small))
-        yield Change("method qlora", "frozen weights in 4 bits", replace(job, method="qlora", **small))
+            yield Change("method lora", "only an adapter is trained", small)
+        yield Change("method qlora", "frozen weights in 4 bits", replace(small, method="qlora"))
     if job.sequence > 1024:
         yield Change("seq 1024", "longer rows are cut", replace(job, sequence=1024))
+
+
+def _narrow(precision: training.Precision) -> training.Precision:
+    return "bf16" if precision in ("mixed", "amp", "fp32") else precision
 
 
 def _running(job: Inference) -> Iterator[Change]:
@@ -145,6 +166,7 @@ class Cure:
 
 
 def cures(job: Job, on: Hardware) -> list[Cure]:
-    """Every single change with its effect, in the order of `changes`."""
+    """Every single change that saves anything to speak of, with its effect, in the order of `changes`."""
     tried = [(change, device.needed(plan(change.job))) for change in changes(job)]
-    return [Cure(change, needed, needed <= device.usable(on)) for change, needed in tried]
+    most = (1 - LEAST) * device.needed(plan(job))
+    return [Cure(change, needed, needed <= device.usable(on)) for change, needed in tried if needed < most]

@@ -1,7 +1,8 @@
-"""Code paths: what a training stack keeps of a token beyond what the mathematics needs, each as a named constant.
+"""Code paths: what a training stack keeps of a token beyond what the mathematics needs, each as a named
+constant.
 
-The same step on the same model takes 8 or 14 bytes a logit, and an RMSNorm keeps 2 or 4 bytes a number, by which
-code runs. None of it follows from the formula of the layer, so it stands here and can be chosen.
+The same step on the same model takes 8 or 14 bytes a logit, and an RMSNorm keeps 2 or 4 bytes a number, by
+which code runs. None of it follows from the formula of the layer, so it stands here and can be chosen.
 """
 
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ STACKS: Mapping[str, Stack] = {
     "liger": Stack(norm_copy=False, fused_mlp=True, reason="Liger's RMSNorm and SwiGLU (arXiv 2410.10989)"),
     "litgpt": Stack(
         fused_qkv=True, keeps_product=True, repeats_kv=True, shared_input=True, wide_quantised=True,
-        reason="LitGPT: one product for Q, K and V, dropout before it; its 4-bit MLP was measured at float32's width",
+        reason="LitGPT: one product for Q, K and V, dropout before it; 4-bit MLPs of float32's width",
     ),
     "litgpt-2023": Stack(
         fused_qkv=True, keeps_product=True, repeats_kv=True, shared_input=True, quantised_input=True,
@@ -62,8 +63,8 @@ class Loss:
 
     Held at its peak: $\text{logit}\;T V + \text{stream}\;T h$.
 
-    - `logit`: bytes a logit. `stream`: bytes a number of the stream: the last layer's output, and the last norm's
-      float32 copy where it makes one.
+    - `logit`: bytes a logit. `stream`: bytes a number of the stream: the last layer's output, and the last
+      norm's float32 copy where it makes one.
     - `chunked`: the head and the loss run on some rows at a time, so that $T V$ becomes about $T h$.
     """
 
@@ -75,21 +76,23 @@ class Loss:
 
 LOSSES: Mapping[str, Loss] = {
     "full": Loss(
-        logit=12, stream=6, reason="transformers from 4.49: log-softmax in float32 and two gradients of its size"
+        logit=12, stream=6, reason="transformers from 4.49: float32 log-softmax and two gradients of its size"
     ),
     "full-4.46": Loss(
-        logit=14, stream=6, reason="transformers 4.46 to 4.48: bf16 logits, float32 copy, its shift, log-softmax"
+        logit=14, stream=6, reason="transformers 4.46 to 4.48: logits, in float32, shifted, log-softmax"
     ),
     "full-4.45": Loss(
         logit=12, stream=6, reason="transformers to 4.45: float32 logits, their shift, log-softmax"
     ),
     "full-half": Loss(
-        logit=8, stream=6, reason="models whose code never widens logits: logits, shift, log-softmax, gradient"
+        logit=8, stream=6, reason="code that never widens logits: logits, shift, log-softmax, gradient"
     ),
     "fused": Loss(
-        logit=8, stream=4, reason="a fused cross-entropy in place of the shift's copy, float32 logits"
+        logit=8, stream=4, reason="a fused cross-entropy: float32 logits and their gradient"
     ),
-    "fused-4.46": Loss(logit=10, stream=4, reason="the same beside the bf16 logits of transformers 4.46 to 4.48"),
+    "fused-4.46": Loss(
+        logit=10, stream=4, reason="the same beside the bf16 logits of transformers 4.46 to 4.48"
+    ),
     "chunked": Loss(
         logit=4, stream=4, reason="logits and log-softmax in 16 bits, made in chunks but kept (LitGPT)"
     ),
@@ -123,7 +126,8 @@ def loss(name: str) -> Loss:
 def loss_bytes(chosen: Loss, tokens: float, hidden: int, vocab: float) -> tuple[float, float]:
     r"""Bytes of the logits and all of their size, and of the stream beside them.
 
-    A chunked loss takes $\lceil T / \lceil V/h \rceil \rceil$ rows at a time, rounded up to a power of two (Liger).
+    A chunked loss takes $\lceil T / \lceil V/h \rceil \rceil$ rows at a time, rounded up to a power of two
+    (Liger).
     """
     rows = tokens
     if chosen.chunked:

@@ -11,7 +11,8 @@ from thermoscope.errors import InvalidRequest
 class Form:
     r"""A way of keeping a matrix of R rows and C columns, in bytes.
 
-    $$b = RC\left(\frac{\text{bits}}{8} + \frac{\text{scale}}{\text{group}}\right) + R\,\text{row} + C\,\text{column}$$
+    $$RC\left(\frac{\text{bits}}{8} + \frac{\text{scale}}{\text{group}}\right)
+    + R\,\text{row} + C\,\text{column}$$
 
     - `bits` of a weight. `group`: weights that share `scale` bytes of scales and zeros.
     - `row`, `column`: bytes more for each output, for each input.
@@ -67,8 +68,8 @@ def form(name: str) -> Form:
 class Weights:
     """Bytes of a model's weights by where they stand, and the largest matrix as it is computed with.
 
-    - `tables`: embedding, positions and head. `layers`: all layers' matrices, norms and biases, shared experts with
-      them. `experts`: the matrices of routed experts, which expert parallelism spreads.
+    - `tables`: embedding, positions and head. `layers`: all layers' matrices, norms and biases, shared
+      experts with them. `experts`: the matrices of routed experts, which expert parallelism spreads.
     - `layer`: of the largest layer, its experts with it.
     """
 
@@ -84,10 +85,11 @@ class Weights:
 
 
 def weights(shape: Architecture, name: str, width: int = 2, *, untied: bool = False) -> Weights:
-    """What the weights take in the form `name`; what a quantised form leaves alone has `width` bytes a number.
+    """What the weights take in the form `name`; what a quantised form leaves alone has `width` bytes a
+    number.
 
-    Embeddings, head, norms, biases and routers are left alone: bitsandbytes skips the head, GPTQ and AWQ touch the
-    linear layers of the decoder only. `untied`: a tied head is kept as a copy.
+    Embeddings, head, norms, biases and routers are left alone: bitsandbytes skips the head, GPTQ and AWQ
+    touch the linear layers of the decoder only. `untied`: a tied head is kept as a copy.
     """
     kept = form(name)
     plain = WIDTHS.get(name, width)

@@ -3,8 +3,8 @@ r"""What one training step takes of a device, phase by phase; the peak is the gr
 $$\text{peak} = \max(\text{forward}, \text{loss}, \text{backward}, \text{step})$$
 
 Weights and optimizer states stand in all four. The forward pass piles up what layers keep (all of it, or with
-checkpointing the stream alone). The loss adds logits. The backward pass works one layer out again, and fills up
-gradients from the last layer to the first. The optimizer's step comes when all activations are gone.
+checkpointing the stream alone). The loss adds logits. The backward pass works one layer out again, and fills
+up gradients from the last layer to the first. The optimizer's step comes when all activations are gone.
 """
 
 from collections.abc import Mapping
@@ -56,12 +56,14 @@ CAST = (
 class Training:
     """One way of fine-tuning a model; `plan` says what it takes.
 
-    - `batch`: sequences of `sequence` tokens that one replica runs at once, `accumulation` times before a step.
-    - `weights`: the form of frozen weights, for the quantised methods; `adapter`: for the LoRA methods; `tokens`: of a
-      trained prefix or prompt.
+    - `batch`: sequences of `sequence` tokens that one replica runs at once, `accumulation` times before a
+      step.
+    - `weights`: the form of frozen weights, for the quantised methods; `adapter`: for the LoRA methods;
+      `tokens`: of a trained prefix or prompt.
     - `wide_stream`: the residual stream in float32 (peft's prepare_model_for_kbit_training).
     - `untied`: a tied head is kept as a copy (LitGPT).
-    - `offload`: optimizer states on the host, or states, gradients and weights (a layer at a time comes over).
+    - `offload`: optimizer states on the host, or states, gradients and weights (a layer at a time comes
+      over).
     """
 
     shape: Architecture
@@ -153,6 +155,10 @@ def plan(job: Training) -> Plan:
     gradients = {"gradients": late}
     started = {"gradients": max(late, states.head_gradient)}
     layer_gathered = states.gathered_layer * (2 if job.whole else 1)  # its gradient, before it is scattered
+    gathered = {"gathered": states.gathered_tables + layer_gathered}
+    first = fixed | kept | started | gathered | {"layer": held.backward, "retained": held.retained}
+    last = fixed | {"gradients": states.gradients, "autocast": states.casts} | gathered
+    last |= {"layer": held.backward}
     phases: dict[str, Items] = {
         "forward": fixed | kept | gradients | {
             "gathered": states.gathered_tables + states.gathered_layer,
@@ -163,17 +169,7 @@ def plan(job: Training) -> Plan:
             "logits": held.logits,
             "stream": held.stream,
         },
-        "backward": fixed | kept | started | {
-            "gathered": states.gathered_tables + layer_gathered,
-            "layer": held.backward,
-            "retained": held.retained,
-        },
-        "backward's end": fixed | {
-            "gradients": states.gradients,
-            "autocast": states.casts,
-            "gathered": states.gathered_tables + layer_gathered,
-            "layer": held.backward,
-        },
+        "backward": max(first, last, key=lambda items: sum(items.values())),
         "step": fixed | {"gradients": states.gradients, "temporary": states.temporary},
     }  # fmt: skip
     steady = fixed | {"gradients": late}
