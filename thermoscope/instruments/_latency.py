@@ -272,7 +272,7 @@ def _terms(found: Prediction) -> Reading:
     return Reading(
         findings=[
             f"The card's own terms, with its numbers ({with_}): {whole:.3g} in all, "
-            f"{100 * most.card / whole:.0f}% of it {most.name}; in time, most of the prompt is {slowest.name}.",
+            f"{100 * most.card / whole:.0f}% of it {most.name}; in time, the most is {slowest.name}.",
             f"Positions: {terms[0].differs}.",
         ],
         tables=[Table("card", "The card's formula beside the exact counts", TERMS, rows)],

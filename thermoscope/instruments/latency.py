@@ -134,6 +134,10 @@ def resolve(settings: Settings) -> "tuple[Request, Efficiency, list[str]]":
         program = framework(settings.framework or "serving")
         if settings.framework is None:
             assumed.append(f"framework: {program}, {MEANINGS[program]}.")
+    if settings.dtype == "bf16" and not device.bf16:
+        assumed.append(
+            f"{device.name} has no bfloat16 in its matrix units, so it is slow there; --dtype fp16 is not."
+        )
     request = Request(
         shape=settings.model, device=device, framework=program, precision=settings.dtype, format=format_,
         cache=cache, batch=settings.batch, prompt=settings.input, answer=settings.output,

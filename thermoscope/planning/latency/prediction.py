@@ -127,9 +127,11 @@ class Prediction:
 
 def step(works: Sequence[Work], device: Hardware, framework: Framework, efficiency: Efficiency) -> Step:
     """The times of a pass."""
+    program, generation = host_factors(device, framework)
+    launch = efficiency.factors.get(program, 0.0) * efficiency.factors.get(generation, 1.0)
     return Step(
         [timed(work, device, framework, efficiency) for work in works],
-        launches(works) * efficiency.product(host_factors(device, framework)) if launches(works) else 0.0,
+        launches(works) * launch,
         efficiency.factors.get(f"{framework}.pass", 0.0),
     )
 

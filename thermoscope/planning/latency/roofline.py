@@ -119,19 +119,19 @@ def terms(work: Work, device: Hardware, framework: Framework) -> Terms:
             if not measured:
                 compute_factors += (f"{kind}.unmeasured.compute",)
             tile = 2 * TILE if device.compute_capability.startswith("7.") else TILE
-            if work.rows > TILE // 8:
+            if work.rows > TILE // 8 and kind != "cpu":
                 compute *= -(-work.rows // tile) * tile / work.rows
         case "attention":
             memory_factors = ("attention.memory", f"{framework}.attention.memory")
             compute_factors = ("attention.compute", f"{framework}.attention.compute")
         case _:
             family = "eager" if framework in EAGER else "fused"
-            memory_factors = (f"{family}.{work.kind}.memory",)
+            memory_factors = (f"{family}.{work.kind}.memory", f"{framework}.moved.memory")
             near = min(1.0, HELD * (device.l2_bytes or 0) / max(1.0, work.bytes))
             memory, cached = memory * (1 - near), memory * near
     unpack = 0.0
-    if work.unpacked:
-        unpack = work.unpacked / device.rates.get("fp32", rate)
+    if work.unpacked and "fp32" in device.rates:
+        unpack = work.unpacked / device.rates["fp32"]
     generation = device.generation.split(" ")[0]
     overhead_factors = (
         "overhead", f"{work.kind}.overhead", f"{framework}.overhead", f"{generation}.overhead",
@@ -175,7 +175,8 @@ def timed(work: Work, device: Hardware, framework: Framework, efficiency: Effici
     compute = part.compute / efficiency.product(part.compute_factors)
     overhead = part.kernels * efficiency.product(part.overhead_factors)
     unpack = part.unpack / efficiency.product(part.unpack_factors)
-    both = (memory**OVERLAP + compute**OVERLAP + unpack**OVERLAP) ** (1 / OVERLAP)
+    power = efficiency.factors.get("overlap", OVERLAP)
+    both = (memory**power + compute**power + unpack**power) ** (1 / power)
     limit: Limit = "bandwidth" if memory >= compute else "compute"
     if overhead > both:
         limit = "overhead"
