@@ -37,7 +37,9 @@ def predicted(row: Row, efficiency: Efficiency) -> float:
 
 def case(row: Row, seconds: float) -> accuracy.Case:
     """A row with its prediction in milliseconds."""
-    bounds = prediction.band(seconds, row.phase, row.device, row.framework, fitted())
+    bounds = prediction.band(
+        seconds, row.phase, row.device, row.framework, fitted(), several=row.several, unpacks=row.unpacks
+    )
     return accuracy.Case(
         row=row.plain,
         groups=_groups(row),

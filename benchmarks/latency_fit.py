@@ -19,8 +19,10 @@ import numpy as np
 from latency_rows import Row, read
 
 from thermoscope.planning.latency import efficiency
+from thermoscope.planning.latency.efficiency import case
 from thermoscope.planning.latency.roofline import OVERLAP, host_factors, launches, terms
 
+ENOUGH = 12  # rows for a spread of their own
 SIGMA = 0.1  # of the logarithm of a time: beyond it a row pulls no harder
 # What a factor is drawn towards, and how far from it (in the logarithm) is unremarkable.
 CENTRES = {
@@ -214,6 +216,17 @@ def spread(errors: np.ndarray) -> list[float]:
     return [round(math.exp(low), 3), round(math.exp(high), 3), len(errors)]
 
 
+def spreads(
+    errors: np.ndarray, aside: np.ndarray, phases: np.ndarray, cases: np.ndarray
+) -> dict[str, list[float]]:
+    """The spread of every phase, and of those of its cases that have rows enough."""
+    found = {str(phase): spread(errors[aside & (phases == phase)]) for phase in sorted(set(phases))}
+    for each in sorted(set(cases)):
+        if (aside & (cases == each)).sum() >= ENOUGH:
+            found[str(each)] = spread(errors[aside & (cases == each)])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path)
@@ -222,14 +235,15 @@ def main() -> None:
     problem = Problem(read(given.rows)[0])
     result = held(problem)
     phases = np.array([row.phase for row in problem.rows])
+    cases = np.array([case(row.phase, several=row.several, unpacks=row.unpacks) for row in problem.rows])
     plain = {
         "about": "fitted by benchmarks/latency_fit.py to half of the rows; see docs/cards/latency.md",
         "factors": {
             name: float(f"{value:.4g}")
             for name, value in sorted(zip(problem.names, np.exp(result.factors), strict=True))
         },
-        "seen": {each: spread(result.half[~result.used & (phases == each)]) for each in sorted(set(phases))},
-        "unseen": {each: spread(result.left_out[phases == each]) for each in sorted(set(phases))},
+        "seen": spreads(result.half, ~result.used, phases, cases),
+        "unseen": spreads(result.left_out, np.ones_like(result.used), phases, cases),
         "known": {
             each: sorted(
                 {
@@ -239,7 +253,7 @@ def main() -> None:
                     for name in (row.framework, row.device.generation.split(" ")[0])
                 }
             )
-            for each in sorted(set(phases))
+            for each in sorted({row.phase for row in problem.rows})
         },
     }
     text = json.dumps(plain, indent=1) + "\n"

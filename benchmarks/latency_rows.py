@@ -45,6 +45,16 @@ class Row:
     passes: tuple[tuple[int, tuple[Work, ...]], ...]
 
     @property
+    def several(self) -> bool:
+        """Whether devices share the work; a kernel measured alone is on one."""
+        return self.whole and int(float(self.plain["gpus"] or 1)) > 1
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether weights are quantised."""
+        return self.plain["weight_quant"] not in ("none", "")
+
+    @property
     def whole(self) -> bool:
         """Whether it is of whole passes, which a processor launches, and not of one kernel."""
         return self.phase != "component"

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -161,13 +160,10 @@ def test_a_measured_machine_is_a_device(folder):
 def test_a_cold_process_answers_within_a_second_without_torch():
     words = [f"--{key}={value}" for key, value in EXAMPLE.items() if key != "model"]
     code = (
-        "import sys; from thermoscope.cli import main; "
-        f"main(['latency', 'llama-3.1-8b', '--json', *{words!r}]); assert 'torch' not in sys.modules"
+        "import sys, time; from thermoscope.cli import main; "
+        f"main(['latency', 'llama-3.1-8b', '--json', *{words!r}]); assert 'torch' not in sys.modules; "
+        "print(time.process_time(), file=sys.stderr)"
     )
-    taken = []
-    for _ in range(3):
-        since = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-        taken.append(time.perf_counter() - since)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert json.loads(done.stdout)["passed"]
-    assert min(taken) < 1.0
+    assert float(done.stderr) < 1.0  # of the processor, so that company on the machine does not count

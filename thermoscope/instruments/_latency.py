@@ -114,12 +114,13 @@ def _summary(
 ) -> Reading:
     request = found.request
     about = (request.device, request.framework, efficiency)
-    first = prediction.band(found.first, "prefill", *about)
+    apart = {"several": request.tensor * request.stages > 1, "unpacks": request.format.unpacked}
+    first = prediction.band(found.first, "prefill", *about, **apart)
     rows: list[tuple[Cell, ...]] = [("first token", found.first, first.low, first.high, first.reason)]
     low, high = first.low, first.high
     said = []
     if found.decode is not None:
-        each = prediction.band(found.each, "decode", *about)
+        each = prediction.band(found.each, "decode", *about, **apart)
         rows.append(("each further token", found.each, each.low, each.high, each.reason))
         low += (request.answer - 1) * each.low
         high += (request.answer - 1) * each.high

@@ -20,7 +20,7 @@ def test_shipped_factors_are_shares_or_short_times():
 def test_bands_hold_one_and_say_how_many_rows():
     found = fitted()
     for spreads in (found.seen, found.unseen):
-        assert {name.split(" ")[0] for name in spreads} == {"component", "decode", "e2e", "prefill"}
+        assert {name.split(",")[0] for name in spreads} == {"component", "decode", "e2e", "prefill"}
         for spread in spreads.values():
             assert 0.3 < spread.low <= 1.05
             assert 0.95 < spread.high < 4

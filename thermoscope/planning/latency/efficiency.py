@@ -46,6 +46,13 @@ class Efficiency:
         return math.prod(self.factors.get(name, 1.0) for name in names)
 
 
+def case(phase: str, *, several: bool, unpacks: bool) -> str:
+    """The name that a spread stands under: several devices, and prompts through quantised weights, apart."""
+    if several:
+        return f"{phase}, several devices"
+    return f"{phase}, quantised" if unpacks and phase == "prefill" else phase
+
+
 @cache
 def fitted() -> Efficiency:
     """The factors that come with the program."""

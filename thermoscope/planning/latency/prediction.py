@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from thermoscope.catalogue.architecture import Architecture
 from thermoscope.catalogue.hardware import Hardware
 from thermoscope.errors import InvalidRequest
-from thermoscope.planning.latency.efficiency import Efficiency, Phase
+from thermoscope.planning.latency.efficiency import Efficiency, Phase, case
 from thermoscope.planning.latency.formats import Format, activation_bytes
 from thermoscope.planning.latency.frameworks import Framework
 from thermoscope.planning.latency.roofline import Timed, host_factors, launches, timed
@@ -152,13 +152,24 @@ def predict(request: Request, efficiency: Efficiency) -> Prediction:
 
 
 def band(
-    seconds: float, phase: Phase, device: Hardware, framework: Framework, efficiency: Efficiency
+    seconds: float,
+    phase: Phase,
+    device: Hardware,
+    framework: Framework,
+    efficiency: Efficiency,
+    *,
+    several: bool = False,
+    unpacks: bool = False,
 ) -> Band:
-    """How far a time of that phase may be off, from rows that nothing was fitted to."""
+    """How far a time of that phase may be off, from rows that nothing was fitted to.
+
+    `several`: on several devices. `unpacks`: through quantised weights.
+    """
     generation = device.generation.split(" ")[0]
     known = efficiency.known.get(phase, ())
     strange = [each for each in (framework, generation) if each not in known]
-    spread = (efficiency.unseen if strange else efficiency.seen)[phase]
+    spreads = efficiency.unseen if strange else efficiency.seen
+    spread = spreads.get(case(phase, several=several, unpacks=unpacks), spreads[phase])
     if strange:
         reason = f"no {phase} of {' or '.join(strange)} was measured: the spread of sources left out whole"
     else:
