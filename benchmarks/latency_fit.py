@@ -211,9 +211,9 @@ def held(problem: Problem) -> Held:
 
 
 def spread(errors: np.ndarray) -> list[float]:
-    """Quantiles of measured / predicted between which nine tenths lie."""
+    """Quantiles of measured / predicted between which nine tenths lie, stretched to hold the prediction."""
     low, high = np.quantile(-errors, [0.05, 0.95])
-    return [round(math.exp(low), 3), round(math.exp(high), 3), len(errors)]
+    return [round(math.exp(min(0.0, low)), 3), round(math.exp(max(0.0, high)), 3), len(errors)]
 
 
 def spreads(
