@@ -42,7 +42,7 @@ def made(costs):
 
 
 def test_the_fit_recovers_what_times_were_made_from():
-    found = calibration.fit(list(made(COSTS)))
+    found = calibration.fit(list(made(COSTS)), 3e10)
     assert found.costs == pytest.approx(COSTS, rel=1e-6)
     assert found.residual < 1e-9
 
@@ -51,12 +51,14 @@ def test_no_cost_falls_below_zero():
     shaken = [
         each._replace(seconds=each.seconds * (1.3 if at % 2 else 0.8)) for at, each in enumerate(made(COSTS))
     ]
-    assert min(calibration.fit(shaken).costs.values()) >= 0
+    costs = calibration.fit(shaken, 3e10).costs
+    assert min(costs.values()) >= 0
+    assert costs["product memory"] >= 1 / 3e10
 
 
 def test_the_profile_predicts_what_was_measured():
     timed = list(made(COSTS))
-    profile = calibration.profiled(3e10, {"int4": calibration.fit(timed)}, threads=2)
+    profile = calibration.profiled(3e10, {"int4": calibration.fit(timed, 3e10)}, threads=2)
     for each in timed:
         taken = step(each.works, profile.device, machine.framework("q4_1"), profile.efficiency)
         assert taken.seconds == pytest.approx(each.seconds, rel=0.02)

@@ -117,7 +117,7 @@ def calibrated(lab: "Lab") -> Reading:
     bandwidth = read_bandwidth(threads).rate
     found = {}
     for precision in lab.track("measuring", list(PRECISIONS)):
-        found[precision] = fit(list(timings(precision, threads)))
+        found[precision] = fit(list(timings(precision, threads)), bandwidth)
     profile = profiled(bandwidth, found, threads)
     path = machine.save(profile)
     rates = {
@@ -126,7 +126,7 @@ def calibrated(lab: "Lab") -> Reading:
     }
     rows = [
         (
-            precision, bandwidth / 1e9, 100 * min(1.0, 1 / (one.costs["product memory"] * bandwidth)),
+            precision, bandwidth / 1e9, 100 / (one.costs["product memory"] * bandwidth),
             1e-9 / one.costs["product compute"] if one.costs["product compute"] else None,
             1e6 * one.costs["overhead"], 1e3 * one.costs["pass"], 100 * one.residual,
         )
@@ -230,19 +230,23 @@ def _amounts(works: Sequence[Work]) -> np.ndarray:
     )
 
 
-def fit(timed: list[Timing]) -> Found:
-    """Costs that are nowhere negative, and least squares of the relative error."""
+def fit(timed: list[Timing], bandwidth: float) -> Found:
+    """Costs that are nowhere negative, and least squares of the relative error.
+
+    A byte of weights costs no less than reading it, so only what lies above that is fitted.
+    """
     amounts = np.array([_amounts(each.works) / each.seconds for each in timed])
+    floor = np.array([1 / bandwidth, *[0.0] * (len(KINDS) - 1)])
+    wanted = 1 - amounts @ floor
     scale = amounts.max(axis=0)
     used = list(range(len(KINDS)))
     while True:
-        solved = np.linalg.lstsq(amounts[:, used] / scale[used], np.ones(len(timed)), rcond=None)[0]
+        solved = np.linalg.lstsq(amounts[:, used] / scale[used], wanted, rcond=None)[0]
         if (solved >= 0).all():
             break
         used.pop(int(solved.argmin()))
-    costs = dict.fromkeys(KINDS, 0.0)
-    costs |= {KINDS[at]: float(value / scale[at]) for at, value in zip(used, solved, strict=True)}
-    return Found(costs, timed)
+    floor[used] += solved / scale[used]
+    return Found(dict(zip(KINDS, floor.tolist(), strict=True)), timed)
 
 
 def profiled(bandwidth: float, found: dict[Precision, Found], threads: int) -> machine.Profile:
@@ -259,7 +263,7 @@ def profiled(bandwidth: float, found: dict[Precision, Found], threads: int) -> m
     for precision, one in found.items():
         name, costs = f"thermoscope.{precision}", one.costs
         widths = {FORMATS[PRECISIONS[precision]].width, "8bit", "full"}
-        share = 1 / (max(costs["product memory"], 1e-18) * bandwidth)
+        share = 1 / (costs["product memory"] * bandwidth)
         factors |= {f"{name}.{width}.memory": share for width in widths}
         factors |= {f"{name}.{width}.compute": flops[precision] / rate for width in widths}
         factors[f"{name}.attention.compute"] = 1 / (max(costs["attention"], 1e-18) * rate)

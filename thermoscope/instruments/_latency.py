@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from thermoscope.instruments.shape.figure import Figure, axes, bars, line, points
 from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table
 from thermoscope.planning.latency import card, prediction
-from thermoscope.planning.latency.efficiency import Efficiency
+from thermoscope.planning.latency.efficiency import Efficiency, Phase
 from thermoscope.planning.latency.formats import FORMATS
 from thermoscope.planning.latency.prediction import Prediction, Request
 from thermoscope.planning.latency.roofline import ceiling
@@ -113,14 +113,19 @@ def _summary(
     found: Prediction, efficiency: Efficiency, settings: "Settings", assumed: Sequence[str]
 ) -> Reading:
     request = found.request
-    about = (request.device, request.framework, efficiency)
-    apart = {"several": request.tensor * request.stages > 1, "unpacks": request.format.unpacked}
-    first = prediction.band(found.first, "prefill", *about, **apart)
+
+    def bounds(seconds: float, phase: Phase) -> prediction.Band:
+        return prediction.band(
+            seconds, phase, request.device, request.framework, efficiency,
+            several=request.tensor * request.stages > 1, unpacks=request.format.unpacked,
+        )  # fmt: skip
+
+    first = bounds(found.first, "prefill")
     rows: list[tuple[Cell, ...]] = [("first token", found.first, first.low, first.high, first.reason)]
     low, high = first.low, first.high
     said = []
     if found.decode is not None:
-        each = prediction.band(found.each, "decode", *about, **apart)
+        each = bounds(found.each, "decode")
         rows.append(("each further token", found.each, each.low, each.high, each.reason))
         low += (request.answer - 1) * each.low
         high += (request.answer - 1) * each.high
