@@ -36,7 +36,7 @@ def case(row: Row, *, blind: bool = False) -> Case | None:
     if not row["hidden"]:
         return None
     if blind:
-        row = {**row, "source": "", "notes": ""}
+        row = {**row, "source": ""}
     method = METHODS.get(row["method"])
     tuned = method is not None and row["micro_batch"] and row["seq_len"]
     if tuned:
