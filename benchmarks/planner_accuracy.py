@@ -1,7 +1,7 @@
 """How right the planners are on measured rows: `planner_accuracy.py memory ROWS.csv`.
 
-Prints the error by method, phase and source, the share of rows inside the stated band, the ten worst rows with
-the reason, and one line of JSON last.
+Prints the error by method, phase and source, the share of rows inside the stated band, the ten worst rows
+with the reason, and one line of JSON last.
 """
 
 import json

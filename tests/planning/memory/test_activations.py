@@ -16,7 +16,8 @@ def kept_by_transformers(layers, attention, *, frozen=False):
 
     config = LlamaConfig(
         vocab_size=64, hidden_size=256, intermediate_size=704, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=TOKENS, attn_implementation=attention,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=TOKENS,
+        attn_implementation=attention,
     )  # fmt: skip
     model = LlamaModel(config).bfloat16().train()
     model.layers.requires_grad_(not frozen)
