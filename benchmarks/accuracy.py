@@ -83,7 +83,7 @@ def grouped(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
 
 
 def left_out(cases: Sequence[Case], kind: str) -> dict[str, dict[str, Any]]:
-    """A summary for each value of one grouping, of cases that were predicted without that value's own rows."""
+    """A summary for each value of a grouping, of cases predicted without knowing that value."""
     return {
         value: summary([case for case in cases if case.groups[kind] == value])
         for value in dict.fromkeys(case.groups[kind] for case in cases)

@@ -1,4 +1,4 @@
-"""A measured row of memory, as the planner is asked about it: from its columns, never from its model's name."""
+"""A measured row of memory, as the planner is asked about it: from its columns, never from the model's name."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FORMS = {
 }  # fmt: skip
 # What each source ran, from its own requirements and scripts: the release of transformers decides on the
 # loss.
-TRANSFORMERS = {"a100_80gb_granite.csv": "4.45", "a100_80gb_liger.csv": "4.45", "a100_80gb.csv": "4.48"}
+TRANSFORMERS = {"a100_80gb_granite": "4.45", "a100_80gb_liger": "4.45", "a100_80gb.csv": "4.48"}
 DOUBLE_QUANT = "fms-acceleration"  # it loads 4-bit weights with double quantisation
 METHODS: Mapping[str, training.Method] = {
     "Full": "full", "LoRA": "lora", "QLoRA": "qlora", "GPTQ-LoRA": "gptq-lora",
@@ -36,7 +36,7 @@ def case(row: Row, *, blind: bool = False) -> Case | None:
     if not row["hidden"]:
         return None
     if blind:
-        row = {**row, "source": "", "notes": ""}
+        row = {**row, "source": ""}
     method = METHODS.get(row["method"])
     tuned = method is not None and row["micro_batch"] and row["seq_len"]
     if tuned:
@@ -168,7 +168,11 @@ def _loss(row: Row, kernels: str) -> str:
     if "liger" in kernels or "liger" in text:
         return "liger"
     noted = re.search(r"transformers (\d+\.\d+)", row["notes"])
-    release = noted.group(1) if noted else TRANSFORMERS.get(_source(row), "4.45")
+    release = (
+        noted.group(1)
+        if noted
+        else next((each for table, each in TRANSFORMERS.items() if table in row["source"]), "4.45")
+    )
     old = tuple(map(int, release.split("."))) < (4, 46)
     if "fused" in text:
         return "fused" if old else "fused-4.46"
@@ -178,8 +182,9 @@ def _loss(row: Row, kernels: str) -> str:
 
 
 def _source(row: Row) -> str:
-    found = re.search(r"([\w-]+\.(?:csv|md))", row["source"])
-    return found.group(1) if found else row["source"]
+    """The repository and the file that a row was read from."""
+    found = re.match(r"github \S+/(\S+) .*?([\w-]+\.(?:csv|md))", row["source"])
+    return " ".join(found.groups()) if found else row["source"]
 
 
 def generation(row: Row) -> inference.Inference:

@@ -50,7 +50,7 @@ def commands():
 
 COMMANDS = list(commands())
 CARDS = instruments.names()
-LEAST = {"latency": {"model": "llama-3.1-8b", "gpu": "T4"}, "memory": {"model": "smollm2-135m"}}
+LEAST = {"latency": {"model": "llama-3.1-8b", "gpu": "T4"}, "memory": {"model": "llama-2-7b"}}
 SHOWN = [each for each in COMMANDS if each.values[0][0] == "run" and each.values[1]]
 
 

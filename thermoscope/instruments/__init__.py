@@ -60,7 +60,7 @@ def instrument(name: str) -> "Instrument":
     return Instrument(name, importlib.import_module(f"{__name__}.{name}"))
 
 
-def read(name: str, *, model: "LanguageModel | str | None" = None, **settings: Any) -> "Reading":
+def read(name: str, *, model: "LanguageModel | str | Path | None" = None, **settings: Any) -> "Reading":
     """Take a reading: `read("nucleus", prompt="The capital of France is", top_p=0.8)`.
 
     `model`: one that is loaded, or the name of one to load for this reading; None is the default model. An
@@ -68,16 +68,22 @@ def read(name: str, *, model: "LanguageModel | str | None" = None, **settings: A
 
     **Errors:** `InstrumentNotFound`; `InvalidRequest` for a setting that is unknown or out of range.
     """
-    from thermoscope.engine.language_model import DEFAULT, LanguageModel, load
     from thermoscope.instruments.shape.lab import Lab
 
     chosen = instrument(name)
     if not chosen.loads_model and model is not None:
         settings["model"] = model
     checked = chosen.settings.parse(settings)
-    if isinstance(model, LanguageModel):
-        return chosen.read(checked, Lab(lambda: model))
-    lab = Lab(lambda: load(model or DEFAULT))
+    if chosen.loads_model and model is not None and not isinstance(model, str | Path):
+        running = model
+        return chosen.read(checked, Lab(lambda: running))
+
+    def loaded() -> "LanguageModel":
+        from thermoscope.engine.language_model import DEFAULT, load
+
+        return load(DEFAULT if model is None else str(model))
+
+    lab = Lab(loaded)
     try:
         return chosen.read(checked, lab)
     finally:

@@ -47,15 +47,15 @@ class Settings(shape.Settings):
         "amp casts float32 weights.", unit="type",
     )  # fmt: skip
     optimizer: Text = setting(
-        "adamw", meaning="adamw (foreach), adamw-fused, adamw-8bit, paged-adamw, paged-adamw-8bit, adafactor, "
-        "lion, sgd, sgd-momentum or muon.", unit="name", min_length=1, max_length=40,
+        "adamw", meaning="adamw (foreach), adamw-fused, adamw-8bit, paged-adamw, paged-adamw-8bit, "
+        "adafactor, lion, sgd, sgd-momentum or muon.", unit="name", min_length=1, max_length=40,
     )  # fmt: skip
     rank: int = setting(16, meaning="Rank r of LoRA.", unit="rank", ge=1, le=65536)
     alpha: float = setting(
         32, meaning="LoRA's α, which scales its result and takes no memory.", unit="scale", gt=0, le=1e6
     )
     targets: Many[Text] = setting(
-        ("q", "k", "v", "o"), meaning="Matrices with an adapter: q, k, v, o, gate, up, down, head, attention,"
+        ("q", "k", "v", "o"), meaning="Matrices with an adapter: q, k, v, o, gate, up, down, head; attention,"
         " mlp or all-linear.", unit="names", min_length=1, max_length=16,
     )  # fmt: skip
     rslora: bool = setting(False, meaning="Scale by α/√r, which takes no memory.", unit="switch")

@@ -23,5 +23,5 @@ def test_bands_hold_one_and_say_how_many_rows():
         assert {name.split(",")[0] for name in spreads} == {"component", "decode", "e2e", "prefill"}
         for spread in spreads.values():
             assert 0.3 < spread.low <= 1.05
-            assert 0.95 < spread.high < 4
+            assert 0.95 < spread.high < 6  # prompts through quantised weights, by strangers
             assert spread.rows >= 1

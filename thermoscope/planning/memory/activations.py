@@ -73,7 +73,7 @@ def layer(
     copies = trained.quantised and stack.quantised_input
     inputs = trained.weights or copies
     norms = _norms(shape, trained, stack, width) + inputs * _norm_outputs(shape) * width * h
-    heads = (_attention(shape, stack, attention, width) + copies * width * h) / split
+    heads = (_attention(shape, stack, attention, width, inputs=inputs) + copies * width * h) / split
     scores = shape.heads * context * _score_bytes(width) * (attention == "eager") / split
     wide = FLOAT32 if trained.quantised and stack.wide_quantised else width
     mlp, moment = _mlp(
@@ -97,9 +97,10 @@ def layer(
 def _norms(shape: Architecture, trained: Trained, stack: Stack, width: int) -> float:
     """What the norms keep of their inputs. Two norms of one input (a parallel block's) keep it once."""
     count = shape.norms if not shape.parallel_block or shape.norm == "rms" else 1
+    scales = FLOAT32 * count * (1 if shape.norm == "rms" else 2)  # 1/rms, or the mean and 1/deviation
     if shape.norm == "layer" or not stack.norm_copy:
-        return float(count * width * shape.hidden)
-    copy = count * FLOAT32 * shape.hidden
+        return float(scales + count * width * shape.hidden)
+    copy = scales + count * FLOAT32 * shape.hidden
     return copy + trained.weights * count * width * shape.hidden  # what the norm's own weight multiplies
 
 
@@ -108,18 +109,19 @@ def _norm_outputs(shape: Architecture) -> int:
     return 1 if shape.parallel_block and shape.norms == 1 else 2
 
 
-def _attention(shape: Architecture, stack: Stack, attention: Attention, width: int) -> float:
-    """Q, K, V and the result, and one float32 a head of what the softmax summed up to."""
+def _attention(shape: Architecture, stack: Stack, attention: Attention, width: int, *, inputs: bool) -> float:
+    """Q, K, V and the result, and for a fused kernel one float32 a head of what the softmax summed up to."""
     if latent := shape.latent:
         key = shape.heads * (latent.nope_dim + latent.rope_dim)
         value = shape.heads * latent.v_dim
         return width * (2 * key + 2 * value) + FLOAT32 * shape.heads
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    shared = query if stack.repeats_kv or attention != "flash" else key
-    numbers = 2 * query + 2 * shared
+    shared = query if stack.repeats_kv or attention == "eager" else key
+    result = query if inputs or attention != "eager" else 0  # a fused kernel keeps its own
+    numbers = query + 2 * shared + result
     if stack.fused_qkv:  # V is a view of the whole product where no copy is made for other heads
         numbers += query + 2 * key - (shared if shared == key else 0)
-    return width * numbers + FLOAT32 * shape.heads
+    return width * numbers + FLOAT32 * shape.heads * (attention != "eager")
 
 
 def _score_bytes(width: int) -> int:

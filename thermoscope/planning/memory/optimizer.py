@@ -108,5 +108,5 @@ def _sides(shape: Architecture) -> int:
     tables = [shape.embedding] if shape.tied else [shape.embedding, shape.head]
     layers = [each for index in range(shape.layers) for each in shape.matrices(index)]
     return sum(each.count * (each.rows + each.columns) for each in tables + layers) + (
-        shape.layers * shape.layer_extras
+        shape.layers * shape.layer_extras + shape.norm_parameters
     )
