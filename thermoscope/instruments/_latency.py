@@ -291,7 +291,7 @@ def _roofline(found: Prediction) -> Reading:
     on = request.device
     rate, measured = ceiling(on, request.format.arithmetic or request.precision)
     ridge = rate / on.bandwidth
-    intensities = [10 ** (power / 4) for power in range(-8, 21)]
+    intensities = sorted([ridge, *(10 ** (power / 4) for power in range(-8, 21))])
     traces = [
         line(intensities, [min(rate, each * on.bandwidth) / 1e12 for each in intensities], "roofline"),
     ]
