@@ -1,4 +1,4 @@
-"""A measured row of memory, as the planner is asked about it: from its columns, never from the model's name."""
+"""A measured row of memory, as the planner is asked about it: from columns, never from the model's name."""
 
 import re
 from collections.abc import Mapping
