@@ -154,9 +154,12 @@ def test_a_job_tells_of_its_progress_and_ends_with_the_reading(coin, client):
 def test_a_running_job_can_be_called_off(coin, client, held):
     where = coin({}, params={"background": True}).headers["location"]
     assert held.going.wait(5)
-    assert client.delete(where).json()["deleted"] is True
-    error_of(client.get(where), 404)
-    error_of(client.delete(where), 404)
+    assert client.delete(where).json()["status"] == "cancelled"
+    wait_until(lambda: client.get(where).json()["error"])
+    assert client.get(where).json()["status"] == "cancelled"
+    assert client.get(where).json()["error"]["code"] == "cancelled"
+    assert client.delete(where).json()["status"] == "cancelled"  # twice does no harm
+    error_of(client.delete(f"{where}x"), 404)
     held.going.clear()
     assert coin({}, params={"background": True}).status_code == 202
     assert held.going.wait(5)  # the one that was called off holds nobody up

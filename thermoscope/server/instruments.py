@@ -48,8 +48,10 @@ def install(app: FastAPI, jobs: Jobs) -> None:
 
     @app.delete(ROOT + "/jobs/{job}")
     async def delete(job: str) -> dict[str, Any]:
-        """Call a reading off, and forget it."""
-        return {**describe(jobs.delete(job)), "deleted": True}
+        """Call a reading off."""
+        found = jobs.get(job)
+        jobs.cancel(found)
+        return describe(found)
 
     @app.get(ROOT + "/{card}")
     async def card(card: str) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _install(app: FastAPI, instrument: Instrument, jobs: Jobs) -> None:
         try:
             reading = await _waited(exchange, job)
         finally:
-            jobs.forget(job)
+            jobs.cancel(job)
         return await run_in_threadpool(lambda: JSONResponse(_plain(reading, figures)))
 
 

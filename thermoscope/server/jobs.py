@@ -49,6 +49,8 @@ class Job:
     def status(self) -> Status:
         """Where it stands."""
         if not self.outcome.done():
+            if self._lab.cancelled:  # it ends at its next piece
+                return "cancelled"
             return "running" if self.outcome.running() else "queued"
         if self.error is None:
             return "completed"
@@ -140,18 +142,12 @@ class Jobs:
                 )
             return self._background[job]
 
-    def delete(self, job: str) -> Job:
-        """Cancel it, and forget it."""
-        found = self.get(job)
-        self.forget(found)
-        return found
-
-    def forget(self, job: Job) -> None:
-        """Nobody waits for it any more."""
+    def cancel(self, job: Job) -> None:
+        """Nobody waits for it any more. One in the background can still be asked for, as `cancelled`."""
         job.cancel()
         with self._condition:
-            self._background.pop(job.id, None)
             self._waiting = [each for each in self._waiting if each[0] is not job]
+            self._trim()
 
     def _work(self) -> None:
         _step_back()
@@ -166,10 +162,13 @@ class Jobs:
             with self._condition:
                 if self._background.pop(job.id, None) is not None:
                     self._background[job.id] = job
-                ended = [each.id for each in self._background.values() if each.outcome.done()]
-                for old in ended[: max(0, len(ended) - KEPT)]:
-                    del self._background[old]
+                self._trim()
             del job, first  # its reading is not held while the next one is waited for
+
+    def _trim(self) -> None:
+        ended = [each.id for each in self._background.values() if each.outcome.done()]
+        for old in ended[: max(0, len(ended) - KEPT)]:
+            del self._background[old]
 
 
 def _step_back() -> None:

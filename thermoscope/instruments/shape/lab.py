@@ -73,6 +73,11 @@ class Lab:
         """The model, if this reading used one."""
         return self._model
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the reading was called off."""
+        return self._cancelled.is_set()
+
     def cancel(self) -> None:
         """End the reading at its next piece, from any thread."""
         self._cancelled.set()
