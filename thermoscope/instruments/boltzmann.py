@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape import settings as shape
 from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
-from thermoscope.instruments.shape.settings import Many, Text, setting
+from thermoscope.instruments.shape.settings import Many, Short, Text, setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,16 +53,16 @@ class Settings(shape.Settings):
         10.0, meaning="The constant that is added to every logit, to see what moves.", unit="nats",
         ge=-10_000, le=10_000,
     )  # fmt: skip
-    continuations: Many[Text] | None = setting(
+    continuations: Many[Short] | None = setting(
         None, meaning="Whole texts after the prompt, as states.", unit="texts", min_length=1, max_length=64
     )
-    classes: Many[Text] | None = setting(
+    classes: Many[Short] | None = setting(
         None, meaning="A finite set of labels after the prompt, as states.", unit="texts", min_length=1,
         max_length=256,
     )  # fmt: skip
-    target: Text | None = setting(
+    target: Short | None = setting(
         None, meaning="The one of the classes that is right, for the loss and its gradient.", unit="text",
-        min_length=1, max_length=1000,
+        min_length=1,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def _encodable(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Short = Annotated[str, Field(max_length=10_000), AfterValidator(_encodable)]  # a label, what follows a prompt
 Many = Annotated[tuple[Value, ...], Field(strict=False)]  # a list will do, which is what JSON has
 _Finite = Annotated[float, Field(ge=0)]
 Temperature = Annotated[
