@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape import settings as shape
-from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
-from thermoscope.instruments.shape.settings import Many, Short, Text, setting
+from thermoscope.instruments.shape.reading import EXACT, Cell, Check, Column, Reading, Table, joined
+from thermoscope.instruments.shape.settings import Many, Short, setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,17 +36,11 @@ TWO = (
     Column("boltzmann", "weight / Z, where Z is the sum of all weights", "probability", ".6f"),
     Column("above", "E − F = −T log p, which no constant moves", "nats of logit", ".4f"),
 )
-EXACT = 1e-10  # of an identity in float64, relative to what it is about
 
 
-class Settings(shape.Settings):
+class Settings(shape.PromptSettings):
     """What to look at, at which temperature, and which states beside the next token's."""
 
-    prompt: Text = setting(
-        meaning="The text whose next token is asked for.", unit="text", argument=True, min_length=1,
-        max_length=100_000,
-    )  # fmt: skip
-    chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
     temperature: shape.Temperature = setting(1.0, meaning="T, 0 to inf.", unit="logit's nats")
     top: int = setting(10, meaning="How many of the best tokens to show.", unit="tokens", ge=1, le=1000)
     gauge: float = setting(

@@ -70,6 +70,16 @@ def setting(default: Any = ..., *, meaning: str, unit: str, argument: bool = Fal
     return Field(default, description=meaning, json_schema_extra=about, **bounds)
 
 
+class PromptSettings(Settings):
+    """Settings of an instrument that looks at what follows a prompt."""
+
+    prompt: Text = setting(
+        meaning="The text whose next token is asked for.", unit="text", argument=True, min_length=1,
+        max_length=100_000,
+    )  # fmt: skip
+    chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
+
+
 def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[str, str | None]:
     """One line about what pydantic refused, and the field's name.
 
