@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from thermoscope.instruments._continuation import Continuation, chain_rule, continuations, reread
-from thermoscope.instruments.shape.figure import Figure, axes, bars
-from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
+from thermoscope.instruments.shape.figure import Figure, axes, bars, ticks
+from thermoscope.instruments.shape.reading import EXACT, Cell, Check, Column, Reading, Table, joined
 from thermoscope.laws import boltzmann, loss
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ LOSS = (
     Column("data", "Its average under the data, 1 for the target", "probability", ".4f"),
     Column("gradient", "∂loss/∂(−E) = (model − data) / T; None at T = 0, which has none", "1 / nats", ".4f"),
 )
-EXACT = 1e-10  # of an identity in float64, relative to what it is about
 COLDEST, HOTTEST = 1e-3, 1e3  # temperatures at which a finite difference has digits to show
 STEP = 1e-4  # of a finite difference, as a share of T
 
@@ -124,8 +123,8 @@ def _distribution(
             Figure(
                 "classes",
                 title,
-                [bars([repr(each.text) for each in found], p.tolist(), f"T = {temperature:g}")],
-                axes("class", "probability within the set", xaxis={"type": "category"}),
+                [bars(range(len(found)), p.tolist(), f"T = {temperature:g}")],
+                axes("class", "probability within the set", xaxis=ticks([repr(each.text) for each in found])),
             )
         ],
         checks=checks,
