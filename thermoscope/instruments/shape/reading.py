@@ -8,6 +8,8 @@ from typing import Any
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.figure import Figure
 
+EXACT = 1e-10  # the tolerance of an identity in float64, relative to what it is about
+
 Cell = float | int | str | bool | None
 
 
