@@ -43,7 +43,7 @@ def weights(
         one_hot[logits.argmax()] = 1.0
         return one_hot
     if math.isinf(temperature):
-        return np.ones(logits.shape)
+        return (logits > -np.inf).astype(np.float64)
     best = logits.max() if greatest is None else greatest
     with np.errstate(over="ignore"):  # at a small T, to -inf, whose weight is 0
         spread: Float[np.ndarray, "some"] = (logits - best) / temperature
