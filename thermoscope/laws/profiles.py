@@ -33,7 +33,8 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.laws import boltzmann, dynamic_temperature, mirostat, truncation
 from thermoscope.laws.filters import Filters
 
-WHOLE = frozenset(("typical_p", "eta", "top_n_sigma"))  # filters that need to see every logit
+SUMMED = frozenset(("typical_p", "eta"))  # filters that sum over every logit themselves
+WHOLE = SUMMED | {"top_n_sigma"}  # filters that need to see every logit
 
 
 class Cut(NamedTuple):
@@ -149,8 +150,8 @@ class Profile:
                     members, z, mass = best if members is None else members[best], z[best], None
                 yield Cut(name, members, temperature, None)
             elif name in values:
-                rules = self.rules.get(name, {})
-                law = _LAWS[name](z, values[name], temperature, mass=mass, **rules)
+                known = {} if name in SUMMED else {"mass": mass}
+                law = _LAWS[name](z, values[name], temperature, **known, **self.rules.get(name, {}))
                 members = law.members if members is None else members[law.members]
                 if self.joint and name == "top_k":  # what it was given is what the nucleus is a part of
                     mass = float(boltzmann.weights(z, temperature).sum()) if mass is None else mass

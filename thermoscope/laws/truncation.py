@@ -167,9 +167,7 @@ def epsilon(
     return Kept(logits, _near_best(logits, cutoff * mass, temperature), temperature, mass)
 
 
-def eta(
-    logits: Float[np.ndarray, "vocab"], cutoff: float, temperature: float = 1.0, *, mass: float | None = None
-) -> Kept:
+def eta(logits: Float[np.ndarray, "vocab"], cutoff: float, temperature: float = 1.0) -> Kept:
     r"""Epsilon with a cutoff that falls as the entropy rises, for ε in [0, 1]; the best token always.
 
     $$p_i \ge \eta = \min\big(\varepsilon, \sqrt{\varepsilon}\, e^{-S}\big), \quad S = -\sum_i p_i \log p_i$$
@@ -191,7 +189,6 @@ def typical(
     p: float,
     temperature: float = 1.0,
     *,
-    mass: float | None = None,
     ties: Ties = "lower",
     beyond: bool = False,
 ) -> Kept:
@@ -207,7 +204,7 @@ def typical(
     within("typical_p", p, 0, 1)
     logits = _checked(logits, temperature)
     if p == 1:
-        return Kept(logits, np.arange(len(logits)), temperature, mass)
+        return Kept(logits, np.arange(len(logits)), temperature, None)
     distance, weights = _spread(logits, temperature)
     mass = float(weights.sum())
     distance -= float((weights * distance).sum()) / mass
