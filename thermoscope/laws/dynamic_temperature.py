@@ -21,17 +21,26 @@ from thermoscope.laws.ranges import within
 
 
 def temperature(
-    logits: Float[np.ndarray, "some"], middle: float, spread: float, exponent: float = 1.0
+    logits: Float[np.ndarray, "some"],
+    middle: float,
+    spread: float,
+    exponent: float = 1.0,
+    *,
+    masked: int = 0,
 ) -> float:
-    """T for these logits; `middle` is the asked temperature."""
+    """T for these logits; `middle` is the asked temperature.
+
+    `masked`: tokens that count in n beside them, for an engine that cuts off without forgetting.
+    """
     boltzmann.check_temperature(middle)
     within("dynatemp_range", spread, 0, math.inf)
     within("dynatemp_exponent", exponent, 0, math.inf)
     z = boltzmann.checked(logits)
     z = z[np.isfinite(z)]
-    if spread == 0 or len(z) == 1 or math.isinf(middle):
+    n = len(z) + masked
+    if spread == 0 or n == 1 or math.isinf(middle):
         return middle
-    share = min(1.0, float(boltzmann.state(z).entropy) / math.log(len(z)))
+    share = min(1.0, float(boltzmann.state(z).entropy) / math.log(n))
     low, high = max(0.0, middle - spread), middle + spread
     way = share**exponent
     return low + (high - low) * way if way else low  # the way may be endless: 0 of it is 0
