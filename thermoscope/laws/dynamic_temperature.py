@@ -5,8 +5,8 @@ T_{\min} = \max(0, T_0 - r), \; T_{\max} = T_0 + r$$
 
 Symbols: $S$ is the entropy of what is given, in nats, at T = 1, and $n$ how many tokens that are, without
 those that were cut off ($-\infty$); $T_0$ is the asked temperature, $r$ the `spread` around it, $a$ the
-`exponent`. One token alone, or $r = 0$: $T_0$. $T_0 = \infty$ stays. Errors: `InvalidRequest` for a number that
-is out of its range, and `boltzmann`'s for logits that are no distribution's.
+`exponent`. One token alone, or $r = 0$: $T_0$. $T_0 = \infty$ stays. Errors: `InvalidRequest` for a number
+that is out of its range, and `boltzmann`'s for logits that are no distribution's.
 
 Source: kalomaze 2023, "Dynamic Temperature Sampling"; llama.cpp, `llama_sampler_init_temp_ext`.
 """
