@@ -94,7 +94,8 @@ class Sampler:
         if mass is not None and self._first not in WHOLE:
             head = logits.at(asked.best)
             left = self._cut(head, coin, mass, above=float(head[-1]))
-            if left is not None and left.members is not None:
+            if left is not None and left.cuts:
+                assert left.members is not None
                 return left._replace(members=np.sort(asked.best[left.members]))
         left = self._cut(logits.all, coin, mass)
         assert left is not None
@@ -103,7 +104,10 @@ class Sampler:
     def _cut(
         self, logits: Float[np.ndarray, "some"], coin: float, mass: float | None, *, above: float = -math.inf
     ) -> Left | None:
-        """What is left of these logits; None if the first filter leaves one that is not above the bound."""
+        """What is left of these logits; None if the first filter leaves one that is not above the bound.
+
+        Where no filter cut (XTC's coin may miss), nothing is known of logits that are not here.
+        """
         cuts: list[Cut] = []
         members, temperature = None, 1.0
         for cut in self._profile.cuts(logits, self._filters, coin=coin, mu=self._mu, mass=mass):
