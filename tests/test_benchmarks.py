@@ -91,3 +91,14 @@ def test_the_planner_is_measured_on_any_file_of_rows(tmp_path):
     assert (result["rows"], result["oom_rows"], result["oom_right"]) == (1, 1, 1.0)
     assert result["mape"] < 0.001
     assert result["coverage"] == 1.0
+
+
+def test_the_sampler_s_benchmark_ends_with_what_its_table_says(smollm2):
+    done = bench("--quick", program="sampler")
+    assert done.returncode == 0, done.stderr
+    *rows, last = done.stdout.splitlines()
+    result = json.loads(last)
+    for name, figures in result["ms"].items():
+        assert set(figures) == {"49152", "262144"}
+        row = next(row for row in rows if name in row)
+        assert all(f"{figure:.3f}" in row for figure in figures.values())
