@@ -65,3 +65,14 @@ def test_the_cards_benchmark_runs_on_what_there_is(smollm2):
     result = json.loads(done.stdout.splitlines()[-1])
     speed = result["tokens_per_second"]
     assert result["share"] == pytest.approx(speed * result["weights"] / result["bandwidth"])
+
+
+def test_the_sampler_s_benchmark_ends_with_what_its_table_says(smollm2):
+    done = bench("--quick", program="sampler")
+    assert done.returncode == 0, done.stderr
+    *rows, last = done.stdout.splitlines()
+    result = json.loads(last)
+    for name, figures in result["ms"].items():
+        assert set(figures) == {"49152", "262144"}
+        row = next(row for row in rows if name in row)
+        assert all(f"{figure:.3f}" in row for figure in figures.values())

@@ -1,11 +1,15 @@
 """The default model behind the server: what OpenAI's client gets is what Python gets."""
 
+import json
 import math
+import subprocess
+import sys
 
 import openai
 import pytest
 
 import thermoscope as ts
+from thermoscope.server.schemas import Extension
 
 from .conftest import serving
 from .scripted import wait_until
@@ -52,6 +56,34 @@ def test_plain_streamed_and_python_agree(lm, create):
     )
     assert last.usage == plain.usage
     assert plain.choices[0].finish_reason == chunks[-1].choices[0].finish_reason == reply.finish_reason
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 0.9, "top_p": 0.95, "presence_penalty": 0.5},
+        {"temperature": 1.2, "typical_p": 0.9, "xtc_probability": 0.3, "dry_multiplier": 0.8},
+        {"temperature": 0.8, "profile": "llama.cpp", "top_k": 40, "min_p": 0.05},
+        {"mirostat_tau": 4.0},
+    ],
+    ids=str,
+)
+def test_a_seed_gives_the_same_tokens_on_the_command_line_over_http_and_in_python(lm, create, settings):
+    given = {"seed": 11, "max_tokens": 24}
+    tokens = list(lm.chat(QUESTION, **settings, **given).trace.tokens)
+    own = {name: value for name, value in settings.items() if name in Extension.model_fields}
+    openai_s = {name: value for name, value in settings.items() if name not in own}
+    answer = create(**openai_s, **given, extra_body={"thermoscope": {**own, "steps": True}})
+    assert [step["token"] for step in answer.choices[0].thermoscope["steps"]] == tokens
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in (settings | given).items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "thermoscope", "run", QUESTION, "--json", "--steps", *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert [step["token"] for step in json.loads(done.stdout)["steps"]] == tokens
 
 
 def test_greedy_names_paris_and_takes_the_best_token(create):

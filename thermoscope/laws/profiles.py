@@ -37,10 +37,11 @@ WHOLE = frozenset(("typical_p", "eta", "top_n_sigma"))  # filters that need to s
 
 
 class Cut(NamedTuple):
-    """A stage while it runs: ids left, rising, None while all are; T from there on; what the law answered."""
+    """A stage while it runs: ids left, rising, None while all are; their logits; T; what the law answered."""
 
     name: str
     members: Int[np.ndarray, "kept"] | None
+    logits: Float[np.ndarray, "kept"]
     temperature: float
     law: truncation.Kept | None
 
@@ -147,7 +148,7 @@ class Profile:
                 if temperature == 0:
                     best = np.array([z.argmax()])
                     members, z, mass = best if members is None else members[best], z[best], None
-                yield Cut(name, members, temperature, None)
+                yield Cut(name, members, z, temperature, None)
             elif name in values:
                 rules = self.rules.get(name, {})
                 law = _LAWS[name](z, values[name], temperature, mass=mass, **rules)
@@ -159,7 +160,7 @@ class Profile:
                         law = replace(law, mass=None)  # and yet it removed a share of what top-k had left
                     mass = None
                 z = z[law.members]
-                yield Cut(name, members, temperature, law)
+                yield Cut(name, members, z, temperature, law)
 
     def temperature(self, logits: Float[np.ndarray, "some"], filters: Filters) -> float:
         """T at its stage, for the logits that reach it."""
