@@ -70,7 +70,7 @@ class Reader:
     """Memory's own speed, in a process whose peak nobody counts."""
 
     def bandwidth(self, *, threads: int) -> float:
-        from thermoscope.bench.bandwidth import read_bandwidth
+        from thermoscope.models.kernels.bandwidth import read_bandwidth
 
         return read_bandwidth(threads).rate
 

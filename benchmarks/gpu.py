@@ -17,13 +17,14 @@ import torch
 from rich.console import Console
 from targets import Line, table
 
-from thermoscope.bench.bandwidth import BUFFER, weight_bytes
+from thermoscope.bench.bandwidth import weight_bytes
 from thermoscope.bench.measure import TEXT
 from thermoscope.errors import ThermoscopeError
 from thermoscope.models import pack
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.decoder import Decoder
+from thermoscope.models.kernels.bandwidth import BUFFER
 from thermoscope.models.product import Dense
 from thermoscope.models.store import locate
 

@@ -67,6 +67,32 @@ def test_the_cards_benchmark_runs_on_what_there_is(smollm2):
     assert result["share"] == pytest.approx(speed * result["weights"] / result["bandwidth"])
 
 
+COLUMNS = (
+    "id,model,params_b,hidden,layers,heads,kv_heads,head_dim,ffn,vocab,gated_mlp,tied_emb,task,method,precision,"
+    "base_quant,lora_rank,lora_targets,optimizer,micro_batch,seq_len,grad_ckpt,attention_impl,ce_loss,parallel,"
+    "gpus,gpu,measured_gib,outcome,notes,source"
+)
+SHAPE = "M,7.242,4096,32,32,8,128,14336,32000,1,0"
+FULL_LOGITS = "yes,flash_attention_2,HF full logits (fp32 upcast)"
+ROWS = f"""{COLUMNS}
+1,{SHAPE},finetune,Full,bfloat16,none,,,AdamW,4,4096,{FULL_LOGITS},none,1,A100-80GB,67.46,OK,,table.csv
+2,{SHAPE},finetune,Full,bfloat16,none,,,AdamW,64,4096,{FULL_LOGITS},none,1,A100-80GB,,OOM,,table.csv
+3,kernel:rope,,,,,,,,,,,kernel,liger,bf16,,,,,8,,,,,,1,A100-80GB,1.5,OK,,table.csv
+4,{SHAPE},finetune,LoRA,bfloat16,int3,8,"q,v",AdamW,4,4096,{FULL_LOGITS},none,1,A100-80GB,20,OK,,table.csv
+"""
+
+
+def test_the_planner_is_measured_on_any_file_of_rows(tmp_path):
+    (tmp_path / "rows.csv").write_text(ROWS, encoding="utf-8")
+    done = bench("memory", str(tmp_path / "rows.csv"), program="planner_accuracy")
+    assert done.returncode == 0, done.stderr
+    assert "4: not predicted: base_quant: got 'int3'" in done.stdout
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["rows"], result["oom_rows"], result["oom_right"]) == (1, 1, 1.0)
+    assert result["mape"] < 0.001
+    assert result["coverage"] == 1.0
+
+
 def test_the_sampler_s_benchmark_ends_with_what_its_table_says(smollm2):
     done = bench("--quick", program="sampler")
     assert done.returncode == 0, done.stderr

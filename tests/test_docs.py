@@ -50,6 +50,7 @@ def commands():
 
 COMMANDS = list(commands())
 CARDS = instruments.names()
+LEAST = {"latency": {"model": "llama-3.1-8b", "gpu": "T4"}, "memory": {"model": "llama-2-7b"}}
 SHOWN = [each for each in COMMANDS if each.values[0][0] == "run" and each.values[1]]
 
 
@@ -111,8 +112,11 @@ def test_a_card_prints_what_its_page_shows(arguments, output, tmp_path):
 def test_the_page_of_a_card_names_what_it_shows(card):
     """Every table and every check that a plain reading has."""
     text = page(f"docs/cards/{card}.md")
-    with ts.load() as lm:
-        reading = ts.read(card, model=lm, prompt="The capital of France is")
+    if instruments.instrument(card).loads_model:
+        with ts.load() as lm:
+            reading = ts.read(card, model=lm, prompt="The capital of France is")
+    else:
+        reading = ts.read(card, **LEAST[card])
     for table in reading.tables:
         assert f"`{table.name}`" in text
     for check in reading.checks:
@@ -183,7 +187,7 @@ def test_the_servers_page_names_every_field_status_and_code():
 
 def test_the_pages_name_every_setting_and_every_quantity_of_a_step():
     for field in dataclasses.fields(Sampling):
-        assert f"| `{field.name}` |" in page("docs/python.md")
+        assert re.search(rf"^\|.*`{field.name}`.*\|$", page("docs/python.md"), re.MULTILINE), field.name
     for field in [*dataclasses.fields(Step), *dataclasses.fields(Record)]:
         for name in ("README.md", "docs/python.md"):
             assert f"`{field.name}`" in page(name)

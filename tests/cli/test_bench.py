@@ -10,10 +10,10 @@ import pytest
 
 from tests.cli.conftest import Command
 from thermoscope.bench import rounds
-from thermoscope.bench.bandwidth import Bandwidth
 from thermoscope.bench.report import Decode, Prefill, Report, Run
 from thermoscope.cli import bench as command_file
 from thermoscope.engine.language_model import LanguageModel
+from thermoscope.models.kernels.bandwidth import Bandwidth
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--batch", "1,3", "--depth", "0,200", "--prompt", "40", "--tokens", "12", "--rounds", "1"]

@@ -22,10 +22,11 @@ def printed(outcome):
 
 def test_options_are_the_settings(coin):
     said = printed(coin("--json", "--p", "0.25", "--sides", "up,down", "--tosses", "3"))
-    assert said["settings"] | {"notes": None} == {
-        "p": 0.25, "sides": ["up", "down"], "tosses": 3, "notes": None
+    assert said["settings"] == {
+        "p": 0.25, "sides": ["up", "down"], "tosses": 3, "faces": 2, "notes": None
     }  # fmt: skip
     assert [row["side"] for row in said["tables"]["sides"]["rows"]] == ["up", "down"]
+    assert printed(coin("--json", "--faces", "6"))["settings"]["faces"] == 6
 
 
 def test_a_list_whose_values_hold_commas_is_json(coin):
@@ -49,6 +50,8 @@ def test_a_file_is_read_from_its_path(coin, tmp_path):
         (("--p", "much"), "Invalid value for '--p': "),
         (("--tosses", "0"), "tosses: got 0, expected greater than or equal to 1."),
         (("--sides", "one"), "sides: got ['one'], expected at least 2 items"),
+        (("--sides", '["a", null]'), "sides[1]: got None, expected a valid string"),
+        (("--faces", "3"), "faces: got 3, expected 2 or 6"),
         (("--sides", '["broken'), "--sides: got '[\"broken', expected values with commas between"),
         (("--notes", "nothing"), "nothing: No such file or directory"),
         (("--tempo", "1"), "No such option: --tempo"),

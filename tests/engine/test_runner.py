@@ -259,3 +259,48 @@ def test_a_receiver_that_fails_loses_its_slot_and_takes_nobody_with_it(runner, e
     assert len(inbox.finish()) == 30
     wait_until(lambda: runner.running == 0)
     assert runner.engine.cache.lengths == [0, 0]
+
+
+def test_calls_in_the_background_rest_while_somebody_speaks(model):
+    """Tokens come between two of them, though both were there at once."""
+    runner = Runner(lambda: Engine(model, slots=2, context=256))
+    try:
+        inbox, heard = Inbox(), []
+        runner.submit(ask(tokens=LONG), inbox)
+        inbox.items.get(timeout=10)
+        look = [
+            threading.Thread(
+                target=runner.call,
+                args=(lambda: heard.append(inbox.items.qsize()) or time.sleep(0.02),),
+                kwargs={"background": True},
+            )
+            for _ in range(2)
+        ]
+        for each in look:
+            each.start()
+        for each in look:
+            each.join(10)
+        assert heard[1] > heard[0]
+    finally:
+        runner.stop()
+
+
+def test_a_call_in_the_background_runs_at_once_where_nobody_speaks(runner):
+    began = time.perf_counter()
+    for _ in range(20):
+        runner.call(lambda: time.sleep(0.01), background=True)
+    assert time.perf_counter() - began < 2
+
+
+def test_stopping_leaves_no_call_waiting(model):
+    runner = Runner(lambda: Engine(model, slots=1, context=256))
+    done = threading.Event()
+    waiting = threading.Thread(
+        target=lambda: (runner.call(lambda: time.sleep(0.2), background=True), done.set())
+    )
+    waiting.start()
+    time.sleep(0.05)
+    runner.stop()
+    assert done.wait(5)
+    with pytest.raises(EngineStopped):
+        runner.call(lambda: None, background=True)

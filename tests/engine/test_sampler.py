@@ -436,3 +436,24 @@ def test_tokens_far_down_the_tail_are_drawn_as_often_as_they_should_be(profile):
     places = 800
     seen = sum(drawer.draw(row, position, None)[0] > 0 for position in range(places))
     assert 0 < seen < places * rate + 4 * math.sqrt(places * rate)
+
+
+@pytest.mark.parametrize("profile", ["openai", "llama.cpp"])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"temperature": 0.0}, {"temperature": 2.0}, {"dynatemp_range": 1.0, "dynatemp_exponent": 600.0}],
+    ids=str,
+)
+def test_a_coin_that_never_falls_is_no_xtc(profile, fields):
+    """Its filter is the first and cuts nothing, so the draw is of all tokens and not of the 20 in hand.
+
+    The 20 may even say another temperature: of these logits, most of the entropy is in the others.
+    """
+    row = np.zeros(400, dtype=np.float32)
+    row[7] = 5.0
+    for seed in range(40):
+        plain = sampler(seed=seed, profile=profile, **fields).draw(row, 0, Words())
+        missed = sampler(seed=seed, profile=profile, xtc_probability=1e-9, **fields).draw(row, 0, Words())
+        assert missed[0] == plain[0]
+        assert (missed[1].kept, missed[1].removed_mass) == (plain[1].kept, plain[1].removed_mass)
+        assert missed[1].sampler_logprob == pytest.approx(plain[1].sampler_logprob, abs=1e-12)

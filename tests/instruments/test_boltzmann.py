@@ -104,7 +104,7 @@ def test_everything_at_once_in_a_chat(take):
         ({"gauge": 1e5}, "gauge", "got 100000.0"),
         ({"target": "a"}, "target", "expected classes to choose from"),
         ({"classes": ["a", "b"], "target": "c"}, "target", "expected one of 'a', 'b'"),
-        ({"classes": [" word" * 1100]}, "classes", "expected fewer than 1024"),
+        ({"classes": [" word" * 1100]}, "classes", "expected at most 1024"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(take, settings, param, got):

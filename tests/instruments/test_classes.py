@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from thermoscope import instruments
+from thermoscope.errors import InvalidRequest
 from thermoscope.instruments._classes import exclusive
 from thermoscope.instruments._continuation import Continuation
 
@@ -84,6 +85,24 @@ def test_the_gradient_at_either_end(take):
     assert [row["p"] for row in rows(hot, "classes")] == pytest.approx([1 / 3] * 3)
     assert cold.passed
     assert hot.passed
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1.0, 30.0, 1e3])
+def test_labels_that_float64_has_no_probability_for(take, temperature):
+    dice = np.random.default_rng(0)
+    labels = ["".join(map(chr, dice.integers(33, 127, 700))) for _ in range(2)]
+    reading = take(classes=labels, target=labels[0], temperature=temperature)
+    one, other = rows(reading, "classes")
+    assert max(one["logprob"], other["logprob"]) < -1000
+    odds = math.tanh((one["logprob"] - other["logprob"]) / (2 * temperature))
+    assert one["p"] == pytest.approx((1 + odds) / 2, abs=1e-9)
+    assert reading.passed
+    assert "hold exp(-" in reading.findings[-2]
+
+
+def test_a_label_has_a_greatest_length(take):
+    with pytest.raises(InvalidRequest, match=r"classes\[1\]: got .*, expected at most 10000 characters"):
+        take(classes=["a", "b" * 10_001])
 
 
 def test_one_label_is_a_set(take):

@@ -1,7 +1,9 @@
 """Texts after a prompt, on a tiny model whose tokens are characters, against `transformers`."""
 
 import math
+import weakref
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from tests import tiny
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.errors import InvalidRequest
-from thermoscope.instruments._continuation import chain_rule, continuations, reread, seam
+from thermoscope.instruments._continuation import _continuation, chain_rule, continuations, reread, seam
 from thermoscope.instruments.shape.lab import Lab
 
 PRINTABLE = [chr(code) for code in range(33, 127)]
@@ -103,3 +105,19 @@ def test_after_a_chat_s_template_a_text_has_its_own_tokens(lab):
 def test_a_text_that_changes_the_first_token_is_refused(lab):
     with pytest.raises(InvalidRequest, match=r"classes\[1\]: got 'reat', which changes the prompt's first"):
         seam(lab, "G", [" x", "reat"], "classes", chat=False)
+
+
+def test_of_a_long_text_s_logits_one_row_is_held_at_a_time():
+    made, most = [], []
+
+    def rows():
+        for _ in range(50):
+            row = np.zeros(96, np.float32)
+            made.append(weakref.ref(row))
+            most.append(sum(each() is not None for each in made))
+            yield row
+
+    found = _continuation("x" * 50, (1,), (3,) * 50, rows(), (0.5, 2.0))
+    assert found.tempered.shape == found.log_z.shape == (2, 50)
+    assert found.logprob == pytest.approx(-50 * math.log(96))
+    assert max(most) <= 2

@@ -1,5 +1,6 @@
 """What every instrument must do; a toy in a file of its own must do it, too."""
 
+import inspect
 import json
 
 import pytest
@@ -13,7 +14,8 @@ from thermoscope.instruments.shape import page
 from thermoscope.instruments.shape.lab import Lab
 from thermoscope.server.app import create_app
 
-PROMPT = "The capital of France is"
+LEAST = {"text": "The capital of France is", "model": "smollm2-135m"}  # by the unit of the setting
+ASKED = {"latency": {"model": "llama-3.1-8b", "gpu": "T4"}}  # by what needs more than its schema says
 NAMES = [*instruments.names(), "coin"]
 BOUNDS = {
     "string": ({"minLength", "maxLength"}, set()),
@@ -33,11 +35,20 @@ def instrument(name):
     return instruments.instrument(name)
 
 
+def words(instrument, given):
+    """The same as a command line has it."""
+    fields = instrument.settings.model_json_schema()["properties"]
+    for key, value in given.items():
+        yield from (value,) if fields[key]["argument"] else (f"--{key}", value)
+
+
 @pytest.fixture
-def given(instrument):
+def given(instrument, name):
     """The least that the instrument must be told."""
+    if name in ASKED:
+        return ASKED[name]
     schema = instrument.settings.model_json_schema()
-    return dict.fromkeys(schema.get("required", ()), PROMPT)
+    return {key: LEAST[schema["properties"][key]["unit"]] for key in schema.get("required", ())}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +58,8 @@ def readings(lm):
 
     def take(name, given):
         if name not in taken:
-            taken[name] = instruments.read(name, model=lm, **given)
+            loaded = {"model": lm} if instruments.instrument(name).loads_model else {}
+            taken[name] = instruments.read(name, **loaded, **given)
         return taken[name]
 
     return take
@@ -89,6 +101,15 @@ def test_every_field_has_a_meaning_a_unit_and_a_range(instrument):
             assert least & kind.keys(), f"{key}: {kind}"
             infinite = {"const": "inf", "type": "string"} in field.get("anyOf", ())
             assert infinite or not most or most & kind.keys(), f"{key}: {kind}"
+
+
+def test_no_field_has_the_name_of_an_option_that_every_card_has(instrument):
+    """The command line would give both the same value, and `read` would take one for its own."""
+    own = set(inspect.signature(instruments.read).parameters) - {"settings"}
+    own |= {"json", "figure", "precision", "context", "threads"}
+    if not instrument.loads_model:  # it has no options for loading, and takes the model as a setting
+        own = {"json", "figure", "name"}
+    assert not own & instrument.settings.model_fields.keys()
 
 
 def test_settings_are_frozen(instrument, given):
@@ -140,7 +161,7 @@ def test_a_notebook_shows_it(reading):
     assert "Plotly.newPlot" in shown
 
 
-def test_the_command_line_and_http_give_the_same(lm, name, given, reading, monkeypatch, capsys):
+def test_the_command_line_and_http_give_the_same(lm, instrument, name, given, reading, monkeypatch, capsys):
     expected = without_timings(reading.to_dict())
     with TestClient(create_app(lm)) as client:
         answer = client.post(f"/v1/instruments/{name}", json=given)
@@ -149,14 +170,14 @@ def test_the_command_line_and_http_give_the_same(lm, name, given, reading, monke
 
     monkeypatch.setattr(language_model, "load", lambda *_, **__: lm)
     monkeypatch.setattr(lm, "close", lambda: None)
-    assert main([name, *given.values(), "--json"]) == 0
+    assert main([name, *words(instrument, given), "--json"]) == 0
     assert without_timings(json.loads(capsys.readouterr().out)) == expected
 
 
-def test_the_terminal_shows_it(lm, name, given, reading, monkeypatch, capsys):
+def test_the_terminal_shows_it(lm, instrument, name, given, reading, monkeypatch, capsys):
     monkeypatch.setattr(language_model, "load", lambda *_, **__: lm)
     monkeypatch.setattr(lm, "close", lambda: None)
-    assert main([name, *given.values()]) == 0
+    assert main([name, *words(instrument, given)]) == 0
     shown = capsys.readouterr().out
     assert reading.question in shown
     assert "passed" in shown

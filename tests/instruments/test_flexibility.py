@@ -127,7 +127,15 @@ def test_a_record_that_is_wrong_is_found(lab):
     passage = spoken(lab, lab.tokens("Once"), max_tokens=12, top_p=0.8, seed=1, ignore_eos=True)
     assert named(flexibility(lab, passage, 0.8, 1.0), "recorded set").residual < 1e-4
     step = passage.trace.steps[4]
-    for change in ({"kept": step.record.kept + 3}, {"removed_mass": step.record.removed_mass + 0.01}):
+    p = sorted(softmax(list(passage.rows(lab))[4].tolist(), 1.0), reverse=True)
+    for change in (
+        {"kept": step.record.kept + 3},
+        {"removed_mass": step.record.removed_mass + 0.01},
+        *(  # another set, and its mass is right
+            {"kept": kept, "removed_mass": math.fsum(p[kept:])}
+            for kept in (step.record.kept - 1, step.record.kept + 1)
+        ),
+    ):
         wrong = dataclasses.replace(step, record=dataclasses.replace(step.record, **change))
         steps = [*passage.trace.steps[:4], wrong, *passage.trace.steps[5:]]
         trace = dataclasses.replace(passage.trace, steps=steps)

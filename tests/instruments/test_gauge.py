@@ -48,6 +48,22 @@ def test_both_ends_pass(temperature):
     assert rows(reading)["S"]["value"] == pytest.approx(math.log(2 if temperature == 0 else 3))
 
 
+@pytest.mark.parametrize("field", ["energy", "entropy", "free_energy"])
+def test_a_low_temperature_excuses_only_what_rounding_does(field, monkeypatch):
+    from thermoscope.laws import boltzmann
+
+    right = boltzmann.thermodynamics
+    z = np.array([3.0, 3.0, -2.0])
+    assert measure(z, 1e-10, 10.0).passed
+
+    def wrong(z, temperature):
+        state = right(z, temperature)
+        return state._replace(**{field: getattr(state, field) + 0.02 * (z.max() > 5)})
+
+    monkeypatch.setattr(boltzmann, "thermodynamics", wrong)
+    assert not all(check.passed for check in measure(z, 1e-10, 10.0).checks[:2])
+
+
 def test_a_check_fails_where_the_law_does(monkeypatch):
     """Nothing may pass by construction: a law that is off by a thousandth is found out."""
     from thermoscope.laws import boltzmann

@@ -11,6 +11,8 @@ from thermoscope import instruments
 from thermoscope.engine.replay import replay
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.source import File
+from thermoscope.instruments.temperature import Settings, _distributions, _solved
+from thermoscope.laws import boltzmann
 
 PROMPT = "The capital of France is"
 
@@ -106,6 +108,45 @@ def test_a_chat_is_another_prompt(take, lm):
     assert rows(reading, "continuations")[0]["text"] == reply.text
 
 
+def test_tokens_of_the_same_text_have_bars_of_their_own(take, lm):
+    reading = take(prompt="\u4e16", top=1000, samples=0, temperatures=[1])
+    texts = [row["token"] for row in rows(reading, "distribution")]
+    assert len(set(texts)) < len(texts)
+    figure = next(each for each in reading.figures if each.name == "distribution").to_dict()
+    assert figure["data"][0]["x"] == figure["layout"]["xaxis"]["tickvals"] == list(range(len(texts)))
+
+
+TIED = np.array([2.0, 2.0, 2.0, -1.0])
+
+
+def test_ties_at_zero_are_checked_too(monkeypatch):
+    settings = Settings(prompt="x", temperatures=[0.0, 1e-10, 1.0])
+    names = dict(enumerate("abcd"))
+
+    def gap(reading):
+        return next(check.residual for check in reading.checks if check.name.startswith("S ="))
+
+    assert gap(_distributions(settings, names, TIED)) < 1e-10
+    assert gap(_distributions(settings, names, np.array([5.0, 0.0, -1.0, -2.0]))) < 1e-10
+    right = boltzmann.curve
+    monkeypatch.setattr(
+        boltzmann, "curve", lambda *given: (found := right(*given))._replace(entropy=found.entropy + 0.1)
+    )
+    for z in (TIED, np.array([5.0, 0.0, -1.0, -2.0])):
+        for temperature in (0.0, 1e-10):
+            alone = Settings(prompt="x", temperatures=[temperature])
+            assert gap(_distributions(alone, names, z)) > 0.04
+
+
+def test_what_ties_give_at_zero_is_reached():
+    for wanted in ({"entropy": math.log(3)}, {"perplexity": 3.0}, {"top_probability": 1 / 3}):
+        reading = _solved(Settings(prompt="x", **wanted), TIED)
+        (row,) = rows(reading, "solved")
+        assert row["temperature"] == 0
+        assert row["reached"] == pytest.approx(row["wanted"], rel=1e-12)
+        assert reading.passed
+
+
 @pytest.fixture(scope="module")
 def questions():
     lines = [
@@ -157,6 +198,10 @@ def nll(lm, file, most, temperature):
         ({"temperatures": [math.nan]}, r"temperatures\[0\]: got nan"),
         ({"temperatures": []}, "temperatures: got .*, expected at least 1 item"),
         ({"perplexity": 1e8}, "perplexity: got 1e.08, expected 1 to 49152"),
+        (
+            {"samples": 100, "temperatures": [1, 2], "max_tokens": 501},
+            "samples: got 100 at 2 temperatures of up to 501 tokens each, 100200 in all, expected at most",
+        ),
         ({"calibrate": "one document"}, "calibrate: got 1 documents in content .* expected at least two"),
         (
             {"calibrate": "a b\n\nc d", "calibrate_tokens": 99999},
@@ -166,7 +211,7 @@ def nll(lm, file, most, temperature):
 )
 def test_bad_input_is_named(take, settings, message):
     with pytest.raises(InvalidRequest, match=message):
-        take(samples=0, **settings)
+        take(**({"samples": 0} | settings))
 
 
 def test_a_top_that_is_more_than_the_vocabulary_is_all_of_it(take, lm):

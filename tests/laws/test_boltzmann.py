@@ -4,7 +4,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -66,6 +66,16 @@ def test_zero_temperature_keeps_the_first_of_the_best(logits):
 @given(LOGITS)
 def test_infinite_temperature_is_uniform(logits):
     assert (boltzmann.weights(logits, math.inf) == 1).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5e-324, 1e-3, 1.0, 1e3, 1.7e308, math.inf])
+@given(arrays(np.float64, st.integers(1, 40), elements=st.one_of(st.floats(-1000, 1000), st.just(-math.inf))))
+def test_a_token_that_was_cut_off_has_no_weight_at_any_temperature(temperature, logits):
+    assume(np.isfinite(logits).any())
+    finite = np.isfinite(logits)
+    weights = boltzmann.weights(logits, temperature)
+    assert weights[finite].tolist() == boltzmann.weights(logits[finite], temperature).tolist()
+    assert not weights[~finite].any()
 
 
 @given(LOGITS, st.floats(-500, 500))

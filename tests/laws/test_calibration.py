@@ -64,8 +64,8 @@ def test_no_other_temperature_has_less_loss(rows, power, data):
     logits = np.array(rows) * 2.0**power
     labels = np.array([data.draw(st.integers(0, 3)) for _ in rows])
     found = fit(logits, labels)
-    best = nll(logits, labels, max(found, 1e-300))  # at 0 the limit is meant, which leaves ties even
-    for temperature in (*(2.0**power * 2.0 ** np.arange(-8, 8.5, 0.5)), math.inf):
+    best = nll(logits, labels, found)
+    for temperature in (0.0, *(2.0**power * 2.0 ** np.arange(-8, 8.5, 0.5)), math.inf):
         assert best <= nll(logits, labels, temperature) * (1 + 1e-14) + 1e-14
     assume(0 < found < math.inf and np.ptp(logits, axis=1).any())
     assert fit(2**5 * logits, labels) == pytest.approx(2**5 * found, rel=1e-11)
@@ -78,6 +78,13 @@ def test_the_ends_and_the_middle_of_nowhere():
     assert fit(logits, logits.argmin(axis=1)) == math.inf
     assert fit(1e4 * logits, logits.argmin(axis=1)) == math.inf
     assert fit(np.zeros((3, 5)), np.array([0, 1, 2])) == 1
+
+
+def test_ties_are_left_even_at_zero_where_a_fit_may_end():
+    logits, labels = np.array([[1.0, 1.0, 0.0]]), np.array([1])
+    assert fit(logits, labels) == 0
+    assert nll(logits, labels, 0.0) == nll(logits, labels, 1e-6) == pytest.approx(math.log(2))
+    assert nll(logits, np.array([2]), 0.0) == math.inf
 
 
 def test_tokens_that_were_cut_off_do_not_count():

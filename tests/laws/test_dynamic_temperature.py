@@ -27,6 +27,21 @@ def test_where_there_is_nothing_to_follow_it_is_what_was_asked_for():
     assert temperature(np.array([3.0, 1.0]), math.inf, 0.5) == math.inf
 
 
+def test_tokens_that_were_cut_off_do_not_count():
+    cut = -math.inf
+    expected = temperature(np.array([3.0, 2.0, 1.0]), 1.0, 0.5)
+    assert expected < 1.5
+    assert temperature(np.array([3.0, 2.0, 1.0, cut, cut, cut]), 1.0, 0.5) == expected
+    assert temperature(np.array([cut, 3.0]), 0.7, 0.5) == 0.7
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_an_endless_range_has_its_ends(cold):
+    logits = np.array([800.0, 0.0]) if cold else np.zeros(2)
+    for middle, spread in ((1.0, math.inf), (1.7e308, 1.7e308)):
+        assert temperature(logits, middle, spread) == (0.0 if cold else math.inf)
+
+
 @pytest.mark.parametrize(
     ("arguments", "param"),
     [

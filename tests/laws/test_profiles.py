@@ -122,6 +122,19 @@ def test_llama_cpp_runs_top_n_sigma_and_typical_before_the_nucleus():
     assert names == ["top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"]
 
 
+def test_in_llama_cpp_top_n_sigma_is_off_at_zero_and_what_it_cuts_counts_on():
+    logits = np.array([3.0, 2.0, 1.0, 0.0, -1.0, -2.0, 2.5, 0.5])
+    assert kept(LLAMA, logits, top_n_sigma=0.0) == kept(LLAMA, logits)
+    assert kept(OPENAI, logits, top_n_sigma=0.0) == [0]
+    p = np.exp([3.0, 2.5, 2.0]) / np.exp([3.0, 2.5, 2.0]).sum()
+    entropy = -(p * np.log(p)).sum()
+    for more, n in (({}, 8), ({"top_k": 5}, 5), ({"top_k": 3}, 3), ({"min_p": 0.01}, 3)):
+        filters = Filters(top_n_sigma=1.0, dynatemp_range=0.5, **more)
+        last = PROFILES[LLAMA].apply(logits, filters)[-1]
+        assert last.kept.tolist() == [0, 6, 1]
+        assert -0.5 / np.diff(last.logprobs) == pytest.approx(0.5 + entropy / math.log(n))
+
+
 @pytest.mark.parametrize("profile", EVERY)
 def test_stages_say_what_they_removed_and_leave_a_distribution(profile):
     """Each removes a share of what is in front of it; here against sums over the probabilities."""

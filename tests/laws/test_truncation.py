@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thermoscope.errors import InvalidRequest
-from thermoscope.laws import truncation
+from thermoscope.laws import boltzmann, truncation
 
 # Few distinct values, so that ties are common.
 LOGITS = st.lists(st.integers(-30, 30).map(lambda n: n / 2), min_size=1, max_size=60).map(np.array)
@@ -268,6 +269,42 @@ def test_a_cut_off_token_has_no_say():
         expected = np.array([1, 2, 4])[cut(some, value).ids]
         assert cut(logits, value).ids.tolist() == expected.tolist()
         assert cut(logits, value).removed == pytest.approx(cut(some, value).removed, abs=1e-15)
+
+
+CUTS = {
+    "top_p": truncation.nucleus,
+    "beyond top_p": partial(truncation.nucleus, beyond=True),
+    "min_p": truncation.min_p,
+    "epsilon": truncation.epsilon,
+    "eta": truncation.eta,
+    "top_n_sigma": truncation.top_n_sigma,
+    "xtc": truncation.xtc,
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@given(LOGITS, st.sets(st.integers(0, 60), min_size=1), st.floats(1e-12, 1 - 1e-12), TEMPERATURES)
+def test_a_law_keeps_the_same_with_tokens_between_that_were_cut_off(cut, some, gaps, value, temperature):
+    logits = np.insert(some, [min(gap, len(some)) for gap in sorted(gaps)], -math.inf)
+    finite = np.flatnonzero(np.isfinite(logits))
+    kept, alone = cut(logits, value, temperature), cut(some, value, temperature)
+    left_alone = finite[alone.members].tolist()
+    if cut is truncation.xtc:  # it takes from the top, and leaves all else
+        left_alone = sorted({*left_alone, *np.flatnonzero(np.isneginf(logits)).tolist()})
+    assert kept.members.tolist() == left_alone
+    assert kept.removed == pytest.approx(alone.removed, abs=1e-14)
+    p = boltzmann.probabilities(logits, temperature)
+    assert kept.removed == pytest.approx(1 - p[kept.members].sum(), abs=1e-12)
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+@pytest.mark.parametrize("cut", [truncation.nucleus, truncation.typical])
+@pytest.mark.parametrize("temperature", [0.0, 1.0, math.inf])
+def test_a_large_set_out_of_reach_is_all_that_is_possible(cut, temperature, beyond):
+    logits = np.insert(np.random.default_rng(2).normal(size=3000), range(0, 3000, 3), -math.inf)
+    kept = cut(logits, 1 - 1e-15, temperature, beyond=beyond)
+    assert np.isfinite(logits[kept.members]).all()
+    assert kept.removed == pytest.approx(0, abs=1e-11)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0, math.inf])

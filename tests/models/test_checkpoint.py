@@ -5,7 +5,7 @@ import pytest
 
 from tests.models.tiny import write_gguf
 from thermoscope.errors import BadModelFile, ModelNotFound, UnsupportedModel
-from thermoscope.models.checkpoint import identity, name_of, open_checkpoint, reading
+from thermoscope.models.checkpoint import identity, open_checkpoint
 
 
 def test_opens_a_gguf_file_whatever_it_is_called(tmp_path: Path) -> None:
@@ -36,29 +36,3 @@ def test_identity_changes_with_the_files(tmp_path: Path) -> None:
     (tmp_path / "more").touch()
     assert identity(tmp_path) != after[0]
     assert identity(file) == after[1]
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct"),
-        ("qwen2.5-0.5b-instruct-q4_k_m.gguf", "qwen2.5-0.5b-instruct"),
-        ("Llama-3.2-1B-BF16.gguf", "Llama-3.2-1B"),
-        ("model.f16.gguf", "model"),
-        ("Qwen3-0.6B.gguf", "Qwen3-0.6B"),
-        ("models--Qwen--Qwen3-0.6B/snapshots/0123abc/", "Qwen3-0.6B"),
-        ("my.model/", "my.model"),
-    ],
-)
-def test_a_models_name_is_for_people(tmp_path: Path, path: str, name: str) -> None:
-    if path.endswith("/"):
-        (tmp_path / path).mkdir(parents=True)
-    assert name_of(tmp_path / path) == name
-
-
-def test_whatever_a_parser_raises_becomes_one_line() -> None:
-    with pytest.raises(BadModelFile, match=r"here: .*RuntimeError: two lines") as caught, reading("here"):
-        raise RuntimeError("two\nlines")
-    assert "\n" not in str(caught.value)
-    with pytest.raises(UnsupportedModel, match="as it is"), reading("here"):
-        raise UnsupportedModel("as it is")

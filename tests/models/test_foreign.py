@@ -9,7 +9,7 @@ from tests import tiny
 from thermoscope.errors import BadModelFile, InvalidRequest, OutOfMemory, UnsupportedModel
 from thermoscope.models import foreign
 from thermoscope.models.model import Model
-from thermoscope.planning import memory
+from thermoscope.planning import serving
 
 SMALL = {"vocab_size": 96, "hidden_size": 64, "bos_token_id": 0, "eos_token_id": 1}
 PLAIN = SMALL | {"num_hidden_layers": 2, "num_attention_heads": 4}
@@ -124,7 +124,7 @@ def test_only_fp32(folder):
 
 
 def test_memory_is_counted_before_weights_are_read(folder, monkeypatch):
-    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(serving, "free_bytes", lambda: 1000)
     monkeypatch.setattr(foreign.Foreign, "load", lambda _: pytest.fail("loaded"))
     with pytest.raises(OutOfMemory):
         Model.load(str(folder))

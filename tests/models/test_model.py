@@ -12,7 +12,7 @@ from thermoscope.errors import InvalidRequest, ModelNotFound, OutOfMemory
 from thermoscope.models import model as module
 from thermoscope.models import packed
 from thermoscope.models.model import Model
-from thermoscope.planning import memory
+from thermoscope.planning import serving
 
 GIB = 2**30
 Q4 = {name: Kind.Q4_0 for name, values in tiny.weights().items() if values.ndim == 2}
@@ -102,7 +102,7 @@ def test_a_model_that_will_not_fit_is_refused_before_loading_with_both_numbers(
 ):
     if packed_before:
         Model.load(str(source), precision="fp32")
-    monkeypatch.setattr(memory, "free_bytes", lambda: GIB // 100)
+    monkeypatch.setattr(serving, "free_bytes", lambda: GIB // 100)
     monkeypatch.setattr(module.pack, "pack", refuse)
     monkeypatch.setattr(module.pack, "build", refuse)
     with pytest.raises(OutOfMemory) as caught:
@@ -117,11 +117,11 @@ def test_a_model_that_will_not_fit_is_refused_before_loading_with_both_numbers(
 
 def test_memory_is_counted_for_no_longer_a_context_than_the_model_has(source, monkeypatch):
     config = Model.load(str(source), precision="fp32").config
-    enough = memory.serving_memory(config, "fp32", slots=3, context=config.context).total
-    monkeypatch.setattr(memory, "free_bytes", lambda: enough)
+    enough = serving.serving_memory(config, "fp32", slots=3, context=config.context).total
+    monkeypatch.setattr(serving, "free_bytes", lambda: enough)
     for context in (None, config.context, 10**9):
         assert Model.load(str(source), precision="fp32", slots=3, context=context).name == "tiny"
-    monkeypatch.setattr(memory, "free_bytes", lambda: enough - 1)
+    monkeypatch.setattr(serving, "free_bytes", lambda: enough - 1)
     with pytest.raises(OutOfMemory):
         Model.load(str(source), precision="fp32", slots=3)
 

@@ -11,7 +11,7 @@ from thermoscope.models import model as module
 from thermoscope.models import packed, yardstick
 from thermoscope.models.cache import Span
 from thermoscope.models.model import Model
-from thermoscope.planning import memory
+from thermoscope.planning import serving
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_without_room_for_both_forms_it_is_not_measured(folder, monkeypatch, cap
         if len(calls) == 2:  # the first is of the model itself, the second of its exact form beside it
             raise module.OutOfMemory("memory: full")
 
-    monkeypatch.setattr(memory, "check_fits", check)
+    monkeypatch.setattr(serving, "check_fits", check)
     assert Model.load(str(folder), precision="int4").rounding is None
     assert "not measured: memory: full" in caplog.text
     (kept,) = (module.store.cache_dir() / "packed").glob("*/model.json")

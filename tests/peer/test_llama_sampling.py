@@ -99,6 +99,13 @@ SETTINGS = [
     {"typical_p": 0.9},
     {"top_n_sigma": 1.0},
     {"top_n_sigma": 2.5, "top_p": 0.9},
+    {"top_n_sigma": 0.0},
+    {"top_n_sigma": 0.0, "top_k": 40},
+    {"top_n_sigma": 1.5, "dynatemp_range": 0.5},
+    {"top_n_sigma": 1.5, "dynatemp_range": 0.5, "top_k": 30},
+    {"top_n_sigma": 1.5, "dynatemp_range": 0.5, "top_p": 0.8},
+    {"top_n_sigma": 1.5, "dynatemp_range": 0.5, "min_p": 0.2},
+    {"top_n_sigma": 1.5, "dynatemp_range": 0.5, "xtc_probability": 1.0, "xtc_threshold": 0.1},
     {"xtc_probability": 1.0, "xtc_threshold": 0.1},
     {"xtc_probability": 1.0, "xtc_threshold": 0.03, "top_k": 50},
     {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05},  # its own defaults

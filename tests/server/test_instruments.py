@@ -154,9 +154,12 @@ def test_a_job_tells_of_its_progress_and_ends_with_the_reading(coin, client):
 def test_a_running_job_can_be_called_off(coin, client, held):
     where = coin({}, params={"background": True}).headers["location"]
     assert held.going.wait(5)
-    assert client.delete(where).json()["deleted"] is True
-    error_of(client.get(where), 404)
-    error_of(client.delete(where), 404)
+    assert client.delete(where).json()["status"] == "cancelled"
+    wait_until(lambda: client.get(where).json()["error"])
+    assert client.get(where).json()["status"] == "cancelled"
+    assert client.get(where).json()["error"]["code"] == "cancelled"
+    assert client.delete(where).json()["status"] == "cancelled"  # twice does no harm
+    error_of(client.delete(f"{where}x"), 404)
     held.going.clear()
     assert coin({}, params={"background": True}).status_code == 202
     assert held.going.wait(5)  # the one that was called off holds nobody up
@@ -216,3 +219,80 @@ def test_a_client_that_goes_away_calls_its_reading_off(toy, model, held):  # noq
         with pytest.raises(httpx.ReadTimeout):  # it is this one's turn now, though the gate is closed
             httpx.post(f"{address}{COIN}", json={}, timeout=0.5)
         assert held.going.is_set()
+
+
+def test_what_is_called_off_leaves_the_queue(coin, client, held):
+    coin({}, params={"background": True})
+    assert held.going.wait(5)
+    for _ in range(3 * jobs.WAITING):
+        where = coin({}, params={"background": True})
+        assert where.status_code == 202
+        client.delete(where.headers["location"])
+
+
+def test_who_waits_goes_before_jobs_in_the_background(coin, client, held, model):
+    order, module = [], instruments.instrument("coin").module
+    waiting = module.read
+    module.read = lambda settings, lab: order.append(settings.p) or waiting(settings, lab)
+    coin({"p": 0.1}, params={"background": True})
+    assert held.going.wait(5)
+    coin({"p": 0.2}, params={"background": True})
+    asking = threading.Thread(target=lambda: coin({"p": 0.3}))
+    asking.start()
+    wait_until(lambda: len(client.app.state.jobs._waiting) == 2)
+    held.gate.set()
+    asking.join(5)
+    wait_until(lambda: len(order) == 3)
+    assert order == [0.1, 0.3, 0.2]
+
+
+def test_a_listener_that_fails_breaks_no_job(toy):  # noqa: F811
+    instrument = instruments.instrument("coin")
+    job = jobs.Job(instrument, instrument.settings.parse({}), lambda: None)
+
+    def gone():
+        raise RuntimeError("Event loop is closed")
+
+    job.listen(gone)
+    job.run()
+    assert job.status == "completed"
+
+
+def test_an_unexpected_failure_is_logged_once(coin, client, monkeypatch, caplog):
+    module = instruments.instrument("coin").module
+
+    def broken(settings, lab):
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(module, "read", broken)
+    where = coin({}, params={"background": True}).headers["location"]
+    wait_until(lambda: client.get(where).json()["status"] == "failed")
+    for _ in range(3):
+        assert "secret" not in client.get(where).text
+    assert caplog.text.count("ZeroDivisionError: secret detail") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (b"[" * 200_000, "application/json", "nested too deeply"),
+        (b'{"p": "caf\xe9"}', "application/json", "broken JSON ('utf-8' codec"),
+        (b"{}", "text/plain", "got Content-Type text/plain, expected application/json"),
+        (b"{}", "", "got Content-Type none"),
+    ],
+)
+def test_a_body_that_is_not_json_is_refused(client, content, kind, message):
+    response = client.post(COIN, content=content, headers={"content-type": kind})
+    assert message in error_of(response)["message"]
+
+
+def test_settings_may_be_a_file_of_the_form(client):
+    plain = client.post(COIN, files={"settings": ("s.json", b'{"p": 0.75}')}).json()
+    assert plain["settings"]["p"] == 0.75
+
+
+def test_another_site_s_page_may_not_send_forms(client):
+    form = {"files": {"notes": ("n", b"1")}}
+    assert client.post(COIN, **form, headers={"origin": "http://testserver"}).status_code == 200
+    error = error_of(client.post(COIN, **form, headers={"origin": "http://elsewhere.example"}))
+    assert "elsewhere.example" in error["message"]

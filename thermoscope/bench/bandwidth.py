@@ -1,13 +1,12 @@
-"""What memory allows: the bytes that a step must read, and how fast this machine reads.
+"""What memory allows: the bytes that a step must read.
 
-No step can be shorter than (weights + cache) / bandwidth, however clever the arithmetic.
+No step can be shorter than (weights + cache) / bandwidth, however clever the arithmetic; the bandwidth is
+measured by `models.kernels.bandwidth`.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,35 +14,6 @@ from torch import Tensor
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import Fused
-from thermoscope.models.kernels import build as kernel
-
-BUFFER = 2**29  # bytes to read: several times what caches hold
-
-
-class Bandwidth(NamedTuple):
-    """Bytes a second that all threads read together, and what read them: `native` or `torch`."""
-
-    rate: float
-    how: str
-
-
-def read_bandwidth(threads: int, *, passes: int = 9, size: int = BUFFER) -> Bandwidth:
-    """The median over some passes of all threads through a buffer that is larger than the caches."""
-    words = torch.ones(size // 8, dtype=torch.int64)
-    how = "native" if kernel.available() else "torch"
-
-    def read() -> int:
-        if how == "native":
-            return int(kernel.library().read(words.data_ptr(), len(words), threads))
-        return int(words.sum())
-
-    times = []
-    for _ in range(passes + 1):
-        since = time.perf_counter()
-        total = read()
-        times.append(time.perf_counter() - since)
-        assert total == len(words)
-    return Bandwidth(words.nbytes / median(times[1:]), how)  # the first pass wakes the threads
 
 
 def weight_bytes(decoder: Decoder | Fused) -> int:

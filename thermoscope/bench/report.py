@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
-from thermoscope.bench.bandwidth import Bandwidth
+from thermoscope.models.kernels.bandwidth import Bandwidth
 
 
 class Run(NamedTuple):

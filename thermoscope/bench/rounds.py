@@ -5,12 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from thermoscope.bench import llama, measure
-from thermoscope.bench.bandwidth import Bandwidth, cache_bytes, read_bandwidth, weight_bytes
+from thermoscope.bench.bandwidth import cache_bytes, weight_bytes
 from thermoscope.bench.peers import Speeds, Transformers, Worker
 from thermoscope.bench.report import Decode, Prefill, Report, Run
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.errors import InvalidRequest
 from thermoscope.models.adapter import Adapter
+from thermoscope.models.kernels.bandwidth import Bandwidth, read_bandwidth
 
 Said = Callable[[str], None]
 

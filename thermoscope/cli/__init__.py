@@ -1,4 +1,4 @@
-"""The same from a terminal: `thermoscope run | chat | serve | bench | models | doctor`, and the cards.
+"""The same from a terminal: `thermoscope run | chat | serve | models | hardware | bench | doctor`, and cards.
 
 A command is one file, and imports the engine only once its own options have been checked, so `--help` and
 every refusal of bad input are quick.
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from thermoscope import __version__
-from thermoscope.cli import bench, chat, doctor, models, run, serve
+from thermoscope.cli import bench, chat, doctor, hardware, models, run, serve
 from thermoscope.cli.commands import Commands
 from thermoscope.cli.terminal import complain
 from thermoscope.errors import ThermoscopeError
@@ -49,6 +49,7 @@ app.command()(run.run)
 app.command()(chat.chat)
 app.command()(serve.serve)
 app.add_typer(models.app, name="models")
+app.command()(hardware.hardware)
 app.command()(bench.bench)
 app.command()(doctor.doctor)
 

@@ -12,6 +12,7 @@ import typer.main
 from pydantic.fields import FieldInfo
 
 from thermoscope import instruments
+from thermoscope.catalogue.architecture import Architecture
 from thermoscope.cli import options
 from thermoscope.cli.reading import show, take
 from thermoscope.cli.terminal import note, print_json
@@ -33,7 +34,7 @@ def command(name: str) -> Any:
         plain = {key: _given(key, field, given[key]) for key, field in fields.items()}
         settings = instrument.settings.parse({key: each for key, each in plain.items() if each is not None})
         quiet = json or not sys.stderr.isatty()
-        reading = take(instrument, settings, loading.pop("model"), loading, quiet=quiet)
+        reading = take(instrument, settings, loading.pop("model", ""), loading, quiet=quiet)
         paths = [] if figure is None else page.save(reading, figure)
         if json:
             print_json(reading.to_dict())
@@ -44,10 +45,12 @@ def command(name: str) -> Any:
         if not reading.passed:
             raise typer.Exit(FAILED)
 
-    loading = {"model": options.Model, "precision": options.Precision}
-    loading |= {"context": options.Context, "threads": options.Threads}
+    loading: dict[str, Any] = {}
+    if instrument.loads_model:
+        loading |= {"model": options.Model, "precision": options.Precision}
+        loading |= {"context": options.Context, "threads": options.Threads}
     output = {"json": options.Json, "figure": options.Figure}
-    defaults = {"model": options.DEFAULT_MODEL, "json": False}
+    defaults = {"json": False} | ({"model": options.DEFAULT_MODEL} if loading else {})
 
     def entry(**values: Any) -> None:
         run(
@@ -85,8 +88,8 @@ def _kind(annotation: Any) -> _Kind:
     if origin is tuple:
         return _kind(inner[0])._replace(many=True)
     if origin is Literal:
-        return _Kind(str)
-    return _Kind(Path if annotation is File else annotation)
+        return _Kind(type(inner[0]))
+    return _Kind({File: Path, Architecture: str}.get(annotation, annotation))
 
 
 def _option(name: str, field: FieldInfo) -> Any:
@@ -123,6 +126,8 @@ def _default(field: FieldInfo) -> str | bool:
 def _given(name: str, field: FieldInfo, value: Any) -> Any:
     """What the command line gave, as `Settings.parse` takes it."""
     about, kind = cast("dict[str, Any]", field.json_schema_extra), _kind(field.annotation)
+    if about["unit"] == "model":  # from a command line a name may also be a file's, a folder's or the hub's
+        return None if value is None else Path(value)
     if about.get("argument") and about["unit"] == "text" and (value == "-" or field.is_required()):
         return options.said(value)
     if kind.many and value is not None:
@@ -133,9 +138,10 @@ def _given(name: str, field: FieldInfo, value: Any) -> Any:
 def _many(option: str, value: str, kind: Any) -> list[Any]:
     """`0.2,0.7`, or a JSON list where a value holds a comma."""
     try:
-        parts = json_.loads(value) if value.startswith("[") else options.text(option, value).split(",")
-        return [kind(part) for part in parts]
-    except (ValueError, TypeError):
+        if value.startswith("["):
+            return list(json_.loads(value))
+        return [kind(part) for part in options.text(option, value).split(",")]
+    except (ValueError, TypeError, RecursionError):
         raise InvalidRequest(
             f"{option}: got {value!r}, expected values with commas between, or a JSON list.",
             param=option,

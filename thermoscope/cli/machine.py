@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psutil
 
-from thermoscope.planning.memory import free_bytes
+from thermoscope.planning.serving import free_bytes
 
 # Instruction sets that decide how fast a product of 4-bit, 8-bit and bfloat16 numbers can be, by the names
 # that Linux gives them in /proc/cpuinfo.

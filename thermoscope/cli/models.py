@@ -110,7 +110,7 @@ def describe(path: Path) -> dict[str, Any]:
     """Everything that `show` shows, as plain JSON values; sizes in bytes."""
     from thermoscope.catalogue.precision import PRECISIONS
     from thermoscope.models.checkpoint import open_checkpoint
-    from thermoscope.planning import memory
+    from thermoscope.planning import serving
 
     checkpoint = open_checkpoint(path)
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
@@ -134,13 +134,13 @@ def describe(path: Path) -> dict[str, Any]:
         },
         "tensors": dict(kinds.most_common()),
         "file_bytes": sum(each.stat().st_size for each in files),
-        "weight_bytes": {precision: memory.weight_bytes(config, precision) for precision in PRECISIONS},
-        "cache_bytes_per_token": memory.cache_bytes(config, slots=1, context=1),
+        "weight_bytes": {precision: serving.weight_bytes(config, precision) for precision in PRECISIONS},
+        "cache_bytes_per_token": serving.cache_bytes(config, slots=1, context=1),
     }
 
 
 def _gguf(path: Path) -> tuple[Counter[str], str | None]:
-    from thermoscope.models.gguf_header import read_header
+    from thermoscope.catalogue.gguf_header import read_header
 
     header = read_header(path)
     return Counter(info.kind.name for info in header.tensors.values()), header.metadata.get("general.license")

@@ -281,7 +281,7 @@ def said(prompt: str | None) -> str:
         except UnicodeDecodeError:
             raise InvalidRequest("stdin: got bytes that are not UTF-8, expected text.") from None
     if prompt is None or not prompt.strip():
-        raise InvalidRequest('prompt: got nothing, expected text, as in: thermoscope run "Hello".')
+        raise InvalidRequest('prompt: got nothing, expected text between quotes, as "Hello".')
     return text("prompt", prompt)
 
 

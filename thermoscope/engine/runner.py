@@ -6,6 +6,8 @@ twice as long. So the model is loaded here too, and `call` runs whatever else wa
 """
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -43,6 +45,8 @@ class Runner:
     def __init__(self, build: Callable[[], Engine]) -> None:
         self._arrived: list[Ticket] = []
         self._calls: list[tuple[Callable[[], Any], Future[Any]]] = []
+        self._later: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._rest = 0.0  # until when calls in the background wait for those who speak
         self._open: dict[Sequence, Ticket] = {}
         self._condition = threading.Condition()
         self._stopping = False
@@ -81,8 +85,10 @@ class Runner:
             self._condition.notify()
         return ticket
 
-    def call(self, function: Callable[[], Result]) -> Result:
+    def call(self, function: Callable[[], Result], *, background: bool = False) -> Result:
         """Run a function on the engine's thread, between two steps, and wait for what it gives.
+
+        `background`: take no more than a third of the time while somebody's answer is under way.
 
         **Errors:** what the function raises; `EngineStopped` after `stop`.
         """
@@ -90,7 +96,7 @@ class Runner:
         with self._condition:
             if self._stopping:
                 raise EngineStopped("engine: it was stopped; start it again to go on.")
-            self._calls.append((function, outcome))
+            (self._later if background else self._calls).append((function, outcome))
             self._condition.notify()
         return outcome.result()
 
@@ -134,7 +140,7 @@ class Runner:
         """Take in arrivals, drop what was cancelled, sleep while idle; False when it is time to end."""
         while True:
             with self._condition:
-                while not (self._stopping or self._arrived or self._calls or self._open):
+                while not (self._stopping or self._arrived or self._calls or self._later or self._open):
                     self._condition.wait()
                 arrived, self._arrived = self._arrived, []
                 calls, self._calls = self._calls, []
@@ -149,8 +155,20 @@ class Runner:
                 self.engine.cancel(generation)
                 for sequence in generation.sequences:
                     self._open.pop(sequence, None)
+            self._call_later(stopping=stopping)
             if stopping or self._open:
                 return not stopping
+
+    def _call_later(self, *, stopping: bool) -> None:
+        """One call in the background, if it is its turn; all of them before the end, so that none hangs."""
+        speaking = any(not sequence.request.background for sequence in self._open)
+        while self._later and (stopping or not speaking or time.perf_counter() >= self._rest):
+            began = time.perf_counter()
+            _answer(*self._later.popleft())
+            now = time.perf_counter()
+            self._rest = now + 2 * (now - began)
+            if not stopping:
+                return
 
     def _fail(self, error: Exception) -> None:
         """A failed step ends all open requests: which of them it was is not known."""

@@ -103,7 +103,8 @@ class Sampler:
         if mass is not None and enough:
             head = logits.at(asked.best)
             left = self._cut(head, coin, mass, above=float(head[-1]))
-            if left is not None and left.members is not None:
+            if left is not None and left.cuts:
+                assert left.members is not None
                 ids = asked.best[left.members]
                 order = np.argsort(ids)
                 return left._replace(members=ids[order], logits=left.logits[order])
@@ -114,7 +115,10 @@ class Sampler:
     def _cut(
         self, logits: Float[np.ndarray, "some"], coin: float, mass: float | None, *, above: float = -math.inf
     ) -> Left | None:
-        """What is left of these logits; None if the first filter leaves one that is not above the bound."""
+        """What is left of these logits; None if the first filter leaves one that is not above the bound.
+
+        Where no filter cut (XTC's coin may miss), nothing is known of logits that are not here.
+        """
         cuts: list[Cut] = []
         for cut in self._profile.cuts(logits, self._filters, coin=coin, mu=self._mu, mass=mass):
             if cut.law is not None:

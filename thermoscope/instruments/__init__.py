@@ -6,6 +6,9 @@ A file in this folder is an instrument, and holds four names:
 - `Settings`, what it may be asked (`shape.settings`);
 - `read(settings, lab) -> Reading`, which looks (`shape.lab`, `shape.reading`).
 
+One that loads no model says so with a fifth, `LOADS_MODEL = False`: a setting named `model` is then what it
+is asked about.
+
 From these come the command, the address over HTTP, the JSON schema and the documentation's form.
 """
 
@@ -57,21 +60,30 @@ def instrument(name: str) -> "Instrument":
     return Instrument(name, importlib.import_module(f"{__name__}.{name}"))
 
 
-def read(name: str, *, model: "LanguageModel | str | None" = None, **settings: Any) -> "Reading":
+def read(name: str, *, model: "LanguageModel | str | Path | None" = None, **settings: Any) -> "Reading":
     """Take a reading: `read("nucleus", prompt="The capital of France is", top_p=0.8)`.
 
-    `model`: one that is loaded, or the name of one to load for this reading; None is the default model.
+    `model`: one that is loaded, or the name of one to load for this reading; None is the default model. An
+    instrument that loads none takes it as its setting.
 
     **Errors:** `InstrumentNotFound`; `InvalidRequest` for a setting that is unknown or out of range.
     """
-    from thermoscope.engine.language_model import DEFAULT, LanguageModel, load
     from thermoscope.instruments.shape.lab import Lab
 
     chosen = instrument(name)
+    if not chosen.loads_model and model is not None:
+        settings["model"] = model
     checked = chosen.settings.parse(settings)
-    if isinstance(model, LanguageModel):
-        return chosen.read(checked, Lab(lambda: model))
-    lab = Lab(lambda: load(model or DEFAULT))
+    if chosen.loads_model and model is not None and not isinstance(model, str | Path):
+        running = model
+        return chosen.read(checked, Lab(lambda: running))
+
+    def loaded() -> "LanguageModel":
+        from thermoscope.engine.language_model import DEFAULT, load
+
+        return load(DEFAULT if model is None else str(model))
+
+    lab = Lab(loaded)
     try:
         return chosen.read(checked, lab)
     finally:
@@ -102,6 +114,11 @@ class Instrument:
         return inspect.cleandoc(self.module.__doc__ or "")
 
     @property
+    def loads_model(self) -> bool:
+        """Whether it looks into a running model."""
+        return cast(bool, getattr(self.module, "LOADS_MODEL", True))
+
+    @property
     def settings(self) -> "type[Settings]":
         """What it may be asked."""
         return cast("type[Settings]", self.module.Settings)
@@ -110,9 +127,7 @@ class Instrument:
         """Take a reading, and write on it what was read."""
         since = time.perf_counter()
         reading: Reading = self.module.read(settings, lab)
-        if (
-            not lab.settled
-        ):  # half of it would be of one arithmetic, half of another; once in a process at most
+        if not lab.settled:  # half of it would be of another arithmetic; once in a process at most
             reading = self.module.read(settings, lab)
         model = lab.loaded
         return dataclasses.replace(

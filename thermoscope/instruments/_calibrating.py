@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thermoscope.instruments.shape.source import File
 
 MEMORY = 2**30  # bytes of logits that may be held at once
+STEP = 1e-4  # of a finite difference, as a share of T
 
 HALVES = (
     Column("half", "The documents that T* was fitted on, and those that it never saw"),
@@ -46,25 +47,30 @@ class _Half:
     def nll(self, temperature: float) -> float:
         return calibration.nll(self.logits, self.labels, temperature)
 
-    def row(self, temperature: float) -> tuple[str, int, float, float, float]:
-        ece = calibration.expected_calibration_error(self.bins(temperature))
-        return self.name, len(self.labels), temperature, self.nll(temperature), ece
-
-    def bins(self, temperature: float) -> list[calibration.Bin]:
-        return calibration.reliability(self.logits, self.labels, temperature)
-
 
 def calibrate(lab: "Lab", file: "File", most: int) -> Reading:
     """T* of one half of the documents, and what it does to the other.
 
     `most`: labelled tokens in all. **Errors:** `InvalidRequest` for a file with too little to fit and judge.
     """
-    fitted, held = _halves(lab, file, most)
+    fitted, held, cut = _halves(lab, file, most)
+    lab.progress("fitting", 0, 1)
     best = calibration.fit(fitted.logits, fitted.labels)
-    rows = [half.row(temperature) for half in (fitted, held) for temperature in (1.0, best)]
+    rows: list[tuple[str, int, float, float, float]] = []
+    bins: dict[float, list[calibration.Bin]] = {}  # of the half that is judged, which comes last
+    passes = [(half, temperature) for half in (fitted, held) for temperature in (1.0, best)]
+    for half, temperature in lab.track("judging", passes):
+        bins[temperature] = calibration.reliability(half.logits, half.labels, temperature)
+        ece = calibration.expected_calibration_error(bins[temperature])
+        rows.append((half.name, len(half.labels), temperature, half.nll(temperature), ece))
     before, after = rows[2], rows[3]
-    bins = {temperature: held.bins(temperature) for temperature in (1.0, best)}
     judged = "better" if after[3] < before[3] else "no better"
+    notes = [
+        f"Only the first {most} labelled tokens of the file count (calibrate_tokens).",
+        "A pair is joined as it stands, but for a space between question and answer where neither has one.",
+    ]
+    if cut:
+        notes.append(f"Documents cut off at the end of the context, {lab.model.context} tokens: {cut}.")
     return Reading(
         findings=[
             f"T* = {best:.4g}, fitted on {len(fitted.labels)} tokens. On {len(held.labels)} others it is "
@@ -86,13 +92,13 @@ def calibrate(lab: "Lab", file: "File", most: int) -> Reading:
             ),
         ],
         figures=[_reliability(bins)],
-        checks=[_least(fitted, best), *_balance(fitted, best)],
-        notes=[f"Only the first {most} labelled tokens of the file count (calibrate_tokens)."],
+        checks=_checks(lab, fitted, best),
+        notes=notes,
     )
 
 
-def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half]:
-    """Documents in turn to one half and the other, until there are tokens enough."""
+def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half, int]:
+    """Documents in turn to one half and the other, until there are tokens enough; and how many were cut."""
     vocab = lab.model.config.vocab
     if most * vocab * 4 > MEMORY:
         raise InvalidRequest(
@@ -100,51 +106,51 @@ def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half]:
             f"logits to keep.",
             param="calibrate_tokens",
         )
-    rows: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    labels: tuple[list[int], list[int]] = ([], [])
-    left = most
+    # One half grows from the front, the other from the back, until they meet.
+    logits, labels = np.empty((most, vocab), np.float32), np.empty(most, np.int64)
+    front, back, count, cut = 0, most, 0, 0
     for number, document in enumerate(documents(file)):
-        if left <= 0:
+        if front == back:
             break
-        tokens, first = labelled(lab, document)
-        tokens = tokens[: first + left]
+        tokens, first, shortened = labelled(lab, document)
+        cut += shortened
+        tokens = tokens[: first + back - front]
         wanted = tokens[first:]
         if not wanted:
             continue
-        logits = list(lab.logits(tokens[:-1], first=first - 1, param="calibrate"))
-        rows[number % 2].append(np.stack(logits))
-        labels[number % 2].extend(wanted)
-        left -= len(wanted)
-    if not rows[0] or not rows[1]:
+        count += 1
+        rows = lab.logits(tokens[:-1], first=first - 1, param="calibrate")
+        if number % 2:
+            back -= len(wanted)
+        at = back if number % 2 else front
+        for place, (row, label) in enumerate(zip(rows, wanted, strict=True), start=at):
+            logits[place], labels[place] = row, label
+        if not number % 2:
+            front += len(wanted)
+    if front == 0 or back == most:
         raise InvalidRequest(
-            f"calibrate: got {len(rows[0]) + len(rows[1])} documents in {file.name} within "
+            f"calibrate: got {count} documents in {file.name} within "
             f"{most} tokens, expected at least two: one to fit on, one to judge by.",
             param="calibrate",
         )
-    fitted, held = (
-        _Half(name, np.concatenate(some), np.array(ids))
-        for name, some, ids in zip(("fitted", "held out"), rows, labels, strict=True)
-    )
-    return fitted, held
+    fitted = _Half("fitted", logits[:front], labels[:front])
+    return fitted, _Half("held out", logits[back:], labels[back:]), cut
 
 
-def _least(half: _Half, best: float) -> Check:
-    """No temperature near T* does better: convexity makes a local best the best of all."""
-    if best == 0 or math.isinf(best):
-        neighbours = [1e-3 if best == 0 else 1e3]
-    else:
-        neighbours = [best * 0.999, best * 1.001]
-    gain = half.nll(best) - min(map(half.nll, neighbours))
-    return Check("T* is the best", "loss there, less that at T* ± 0.1%", max(0.0, gain), 1e-12)
-
-
-def _balance(half: _Half, best: float) -> list[Check]:
-    """The loss is level at T*, unless that is an end of the range."""
-    if best == 0 or math.isinf(best):
-        return []
-    step = 1e-4 * best
-    slope = (half.nll(best + step) - half.nll(best - step)) / (2 * step)
-    return [Check("the loss is level at T*", "central difference of the mean loss", abs(slope), 1e-5)]
+def _checks(lab: "Lab", half: _Half, best: float) -> list[Check]:
+    """No temperature near T* does better, which is enough, for the loss is convex in 1/T; and it is level."""
+    ends = best == 0 or math.isinf(best)
+    beside = [1e-3 if best == 0 else 1e3] if ends else [best * 0.999, best * 1.001]
+    near = [] if ends else [best * (1 - STEP), best * (1 + STEP)]
+    at, *others = [half.nll(each) for each in lab.track("checking", [best, *beside, *near])]
+    gain = max(0.0, at - min(others[: len(beside)]))
+    checks = [Check("T* is the best", "loss there, less that at T* ± 0.1%", gain, 1e-12)]
+    if not ends:
+        below, above = others[len(beside) :]
+        slope = abs(above - below) / (2 * STEP)
+        how = "central difference of the mean loss by log T, T dL/dT"
+        checks.append(Check("the loss is level at T*", how, slope, 1e-6))
+    return checks
 
 
 def _reliability(bins: dict[float, list[calibration.Bin]]) -> Figure:

@@ -10,14 +10,15 @@ P(good) − P(goodish). So every state is an outcome of its own, and their sum i
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from thermoscope.instruments._continuation import Continuation, chain_rule, continuations, reread
-from thermoscope.instruments.shape.figure import Figure, axes, bars
-from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
+from thermoscope.instruments.shape.figure import Figure, axes, bars, ticks
+from thermoscope.instruments.shape.reading import EXACT, Cell, Check, Column, Reading, Table, joined
 from thermoscope.laws import boltzmann, loss
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ LOSS = (
     Column("data", "Its average under the data, 1 for the target", "probability", ".4f"),
     Column("gradient", "∂loss/∂(−E) = (model − data) / T; None at T = 0, which has none", "1 / nats", ".4f"),
 )
-EXACT = 1e-10  # of an identity in float64, relative to what it is about
 COLDEST, HOTTEST = 1e-3, 1e3  # temperatures at which a finite difference has digits to show
 STEP = 1e-4  # of a finite difference, as a share of T
 
@@ -79,14 +79,18 @@ def _distribution(
     """The set at T, and how much of the model's own probability is in it."""
     p = boltzmann.probabilities(log_p, temperature)
     state, own = boltzmann.thermodynamics(log_p, temperature), boltzmann.thermodynamics(log_p)
-    mass = math.fsum(np.exp(log_p))
+    # Counted from the likeliest label: unlikely ones have no probability that float64 could hold.
+    top = float(log_p.max())
+    log_mass = top + math.log(math.fsum(np.exp(log_p - top)))
+    mass = math.exp(log_mass)
+    held = f"{100 * mass:.4g}%" if mass > 0 else f"exp({log_mass:.6g})"
     above = -log_p - state.free_energy
     rows: list[tuple[Cell, ...]] = [
         (
             each.text, len(each.tokens), each.logprob, each.logprob / len(each.tokens),
-            math.exp(log_mass), -float(log_mass), float(over), float(share),
+            math.exp(own_mass), -float(own_mass), float(over), float(share),
         )
-        for each, log_mass, over, share in zip(found, log_p, above, p, strict=True)
+        for each, own_mass, over, share in zip(found, log_p, above, p, strict=True)
     ]  # fmt: skip
     best = int(p.argmax())
     title = f"The set as a system of its own, at T = {temperature:g}"
@@ -94,7 +98,7 @@ def _distribution(
         Check(
             "F(T = 1) = −log of the set's mass",
             "the free energy, and the probabilities summed with math.fsum",
-            abs(float(own.free_energy) + math.log(mass)),
+            abs(float(own.free_energy) + log_mass) / max(1.0, abs(log_mass)),
             EXACT,
         ),
         Check("mass of the set ≤ 1", "what the sum of P has above 1", max(0.0, mass - 1), EXACT),
@@ -112,15 +116,15 @@ def _distribution(
         findings=[
             f"{found[best].text!r} has {100 * p[best]:.4g}% of the {len(found)} classes at "
             f"T = {temperature:g} (F = {state.free_energy:.4g}, S = {state.entropy:.4g} nats). Together they "
-            f"hold {100 * mass:.4g}% of what the model may say next; {100 * (1 - mass):.4g}% is elsewhere."
+            f"hold {held} of what the model may say next; {100 * (1 - mass):.4g}% is elsewhere."
         ],
         tables=[Table("classes", title, CLASSES, rows)],
         figures=[
             Figure(
                 "classes",
                 title,
-                [bars([repr(each.text) for each in found], p.tolist(), f"T = {temperature:g}")],
-                axes("class", "probability within the set", xaxis={"type": "category"}),
+                [bars(range(len(found)), p.tolist(), f"T = {temperature:g}")],
+                axes("class", "probability within the set", xaxis=ticks([repr(each.text) for each in found])),
             )
         ],
         checks=checks,
@@ -130,11 +134,13 @@ def _distribution(
 
 def _power(log_p: Float[np.ndarray, "labels"], p: Float[np.ndarray, "labels"], temperature: float) -> Check:
     """P^(1/T) over its sum is the Boltzmann distribution of E = −log P."""
-    greatest = math.exp(log_p.max())
-    powers = [(math.exp(each) / greatest) ** (1 / temperature) for each in log_p]
-    total = math.fsum(powers)
-    gap = max(abs(power / total - share) for power, share in zip(powers, p, strict=True))
-    return Check("p = P^(1/T) / Σ P^(1/T)", "powers of the probabilities, without energies", gap, 1e-9)
+    exponent = 1 / Decimal(temperature)  # decimal numbers hold what float64 would round to 0
+    powers = [Decimal(each).exp() ** exponent for each in (log_p - log_p.max()).tolist()]
+    total = sum(powers)
+    gap = max(abs(float(power / total) - share) for power, share in zip(powers, p.tolist(), strict=True))
+    return Check(
+        "p = P^(1/T) / Σ P^(1/T)", "powers of the probabilities in decimal, without energies", gap, 1e-9
+    )
 
 
 def _loss(
@@ -180,6 +186,7 @@ def _loss_checks(log_p: Float[np.ndarray, "labels"], target: int, temperature: f
     cost = float(loss.loss(log_p, y, temperature))
     if math.isinf(cost):
         return []  # the target has no mass of its own, and no difference can be taken
+    log_p = log_p - log_p.max()  # a small step of a large number would have few digits
     above = -float(log_p[target]) - float(boltzmann.thermodynamics(log_p, temperature).free_energy)
     size = STEP * temperature
     shifts = size * np.eye(len(log_p))

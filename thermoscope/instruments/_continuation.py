@@ -12,22 +12,24 @@ in other tokens is not counted.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from thermoscope.errors import InvalidRequest
-from thermoscope.instruments.shape.lab import LOOSE_TIE, TIE
 from thermoscope.instruments.shape.reading import Check
+from thermoscope.instruments.shape.seam import shared
 from thermoscope.laws import boltzmann
 
 if TYPE_CHECKING:
     from thermoscope.instruments.shape.lab import Lab
 
 Tokens = tuple[int, ...]
+Row = Float[np.ndarray, "vocab"]
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def continuations(
     first = lab.last(given, param=param)
     found = []
     for text, tokens in lab.track("continuing", list(zip(texts, tails, strict=True))):
-        rows = [first]
+        rows: Iterator[Row] = iter([first])
         if len(tokens) > 1:
-            rows += lab.logits((*given, *tokens[:-1]), first=len(given), param=param)
+            rows = chain(rows, lab.logits((*given, *tokens[:-1]), first=len(given), param=param))
         found.append(_continuation(text, given, tokens, rows, temperatures))
     return found
 
@@ -97,8 +99,7 @@ def seam(
             )
         if tokens in whole[:index]:
             raise InvalidRequest(f"{place}: got {text!r} again, expected each text once.", param=place)
-    columns = enumerate(zip(before, *whole, strict=False))
-    start = next((at for at, column in columns if len(set(column)) > 1), min(map(len, [before, *whole])))
+    start = shared(before, *whole)
     if start == 0:
         index = next(at for at, tokens in enumerate(whole) if tokens[:1] != before[:1])
         place = f"{param}[{index}]"
@@ -123,16 +124,19 @@ def reread(lab: "Lab", prompt: str, found: Sequence[Continuation], *, chat: bool
 
 
 def chain_rule(lab: "Lab", found: Sequence[Continuation], what: str) -> Check:
-    """Whether a pass over each whole text gives its tokens the log-probabilities that were found."""
+    """Whether a pass over each whole text gives its tokens the log-probabilities that were found.
+
+    `what`: the setting that the texts are from.
+    """
     residuals = []
     for each in lab.track("checking", found):
-        replayed = lab.replay((*each.given, *each.tokens)).logprobs[-len(each.tokens) :].numpy()
+        replayed = lab.replay((*each.given, *each.tokens), param=what).logprobs[-len(each.tokens) :].numpy()
         residuals.append(float(np.abs(replayed - each.log_p).max()))
     return Check(
         f"chain rule = replay, {what}",
         "largest |log p from the logits of passes that end before the token − log p of a replay of all|",
         max(residuals),
-        TIE.get(lab.model.precision, LOOSE_TIE),
+        lab.tie,
     )
 
 
@@ -140,25 +144,28 @@ def _continuation(
     text: str,
     given: Tokens,
     tokens: Tokens,
-    rows: Sequence[Float[np.ndarray, "vocab"]],
+    rows: Iterator[Row],
     temperatures: Sequence[float],
 ) -> Continuation:
-    """`rows`: the logits before each of the tokens."""
-    normal = [boltzmann.log_probabilities(row.astype(np.float64)) for row in rows]
-    steps = list(zip(normal, tokens, strict=True))
+    """`rows`: the logits before each of the tokens, of which only one at a time is held."""
+    steps = [_step(row, token, temperatures) for row, token in zip(rows, tokens, strict=True)]
+    logits, log_p, tempered, log_z = zip(*steps, strict=True)
     return Continuation(
         text=text,
         given=given,
         tokens=tokens,
-        logits=np.array([float(row[token]) for row, token in zip(rows, tokens, strict=True)]),
-        log_p=np.array([log_p[token] for log_p, token in steps]),
-        tempered=np.array(
-            [
-                [boltzmann.log_probabilities(log_p, each)[token] for log_p, token in steps]
-                for each in temperatures
-            ]
-        ),
-        log_z=np.array(
-            [[boltzmann.thermodynamics(log_p, each).log_z for log_p in normal] for each in temperatures]
-        ),
+        logits=np.array(logits),
+        log_p=np.array(log_p),
+        tempered=np.array(tempered).T,
+        log_z=np.array(log_z).T,
     )
+
+
+def _step(
+    row: Row, token: int, temperatures: Sequence[float]
+) -> tuple[float, float, list[float], list[float]]:
+    """A token's logit and log-probability; at each temperature log-probability and the step's log Z."""
+    log_p = boltzmann.log_probabilities(row.astype(np.float64))
+    tempered = [float(boltzmann.log_probabilities(log_p, each)[token]) for each in temperatures]
+    log_z = [float(boltzmann.thermodynamics(log_p, each).log_z) for each in temperatures]
+    return float(row[token]), float(log_p[token]), tempered, log_z

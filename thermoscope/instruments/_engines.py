@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from thermoscope.instruments._passage import Passage
-from thermoscope.instruments.shape.figure import Figure, axes, line
+from thermoscope.instruments.shape.figure import Figure, axes, escaped, line
 from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
 from thermoscope.laws import boltzmann, truncation
 from thermoscope.laws.filters import Filters
@@ -216,7 +216,12 @@ def _positions(contexts: Sequence[str], along: Sequence[Counts]) -> Reading:
                 "engines",
                 "How many tokens each engine keeps along the text",
                 [
-                    line(range(len(along)), counts[names[0]], ", ".join(names), text=list(contexts))
+                    line(
+                        range(len(along)),
+                        counts[names[0]],
+                        ", ".join(names),
+                        text=list(map(escaped, contexts)),
+                    )
                     for names in _alike({name: tuple(each) for name, each in counts.items()})
                 ],
                 axes("position", "tokens", yaxis={"type": "log", "dtick": "D2"}),

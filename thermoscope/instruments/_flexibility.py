@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from thermoscope.instruments._passage import Passage
-from thermoscope.instruments.shape.figure import Figure, axes, line
-from thermoscope.instruments.shape.lab import LOOSE_TIE, TIE
-from thermoscope.instruments.shape.reading import Check, Column, Reading, Table, joined
+from thermoscope.instruments.shape.figure import Figure, axes, escaped, line
+from thermoscope.instruments.shape.reading import EXACT, Check, Column, Reading, Table, joined
 from thermoscope.laws import boltzmann, truncation
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ POSITIONS = (
     Column("inside", "Whether the token that followed is in V(p)"),
 )
 EXTREMES = 3  # contexts named at each end
-EXACT = 1e-10  # of an identity in float64
 
 
 class Place(NamedTuple):
@@ -86,7 +84,7 @@ def flexibility(lab: "Lab", passage: Passage, p: float, temperature: float) -> R
             "recorded set = V(p)",
             "what the engine recorded at each step, tokens and mass, against the law at the replay's logits",
             max(place.recorded for place in places),
-            TIE.get(lab.model.precision, LOOSE_TIE),
+            lab.tie_of_sets(temperature),
         )
         parts.append(Reading(checks=[recorded, lab.replayed([trace])]))
     return joined(*parts)
@@ -179,7 +177,10 @@ def _filters(
                 "sizes",
                 "The size of the nucleus along the text",
                 [
-                    line(at, sizes.tolist(), "|V(p)|", line={"shape": "hvh"}, text=list(contexts)),
+                    line(
+                        at, sizes.tolist(), "|V(p)|", line={"shape": "hvh"},
+                        text=list(map(escaped, contexts)),
+                    ),
                     line([0, count - 1], [k, k], f"k = {k}", line={"dash": "dot"}),
                 ],
                 axes("position", "tokens", yaxis={"type": "log", "dtick": "D2"}),

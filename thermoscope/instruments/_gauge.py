@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from thermoscope.instruments._ensemble import ensemble
-from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table
+from thermoscope.instruments.shape.reading import EXACT, Cell, Check, Column, Reading, Table
 from thermoscope.laws import boltzmann
 
 STATE = (
@@ -19,7 +19,8 @@ STATE = (
     Column("theory", "What the difference must be", form=".6g"),
     Column("gauge_free", "Whether it does not depend on the constant, so that it can be measured"),
 )
-EXACT = 1e-10  # of an identity in float64, relative to what it is about
+
+ROUNDING = 64 * 2**-52  # some ulp: what rounding z + c may do, relative to how far it reaches
 
 Row = Float[np.ndarray, "vocab"]
 
@@ -58,7 +59,8 @@ def measure(z: Row, temperature: float, gauge: float) -> Reading:
     value = {each.name: each.value for each in before}
     rows: list[tuple[Cell, ...]] = []
     gaps: dict[bool, list[float]] = {True: [], False: []}
-    # z + c is rounded, and so is every exponent (z + c) / T: what is exact is so relative to the greatest.
+    # z + c is rounded, and so is every exponent (z + c) / T: that moves a logarithm by as much, and what has
+    # no gauge by as much of itself.
     reach = max(1.0, float(abs(z).max()) + abs(gauge))
     exponent = reach / temperature if 0 < temperature < 1 else reach
     for one, other in zip(before, after, strict=True):
@@ -66,7 +68,9 @@ def measure(z: Row, temperature: float, gauge: float) -> Reading:
         moved, theory = (other.value - one.value, one.shift) if finite else (None, None)
         rows.append((one.name, one.unit, one.value, other.value, moved, theory, one.gauge_free))
         if moved is not None:
-            gaps[one.gauge_free].append(abs(moved - one.shift) / max(exponent, abs(one.value)))
+            size = max(1.0, abs(one.value))
+            scale = exponent * size if one.gauge_free else max(exponent, size)
+            gaps[one.gauge_free].append(abs(moved - one.shift) / scale)
     return Reading(
         findings=[
             f"What can be measured: E_0 − F = {value['E_0 − F']:.4g}, U − F = T S = {value['U − F']:.4g}, "
@@ -84,16 +88,16 @@ def measure(z: Row, temperature: float, gauge: float) -> Reading:
         checks=[
             Check(
                 "gauge-free: no constant moves them",
-                f"E_0 − F, U − F, S, Var E and C with {gauge:+g} on every logit, relative to max|z + c|, the "
-                f"same over T, and the value, whichever is greatest",
+                f"E_0 − F, U − F, S, Var E and C with {gauge:+g} on every logit, relative to the value "
+                f"(1 at least) times max|z + c|, or times the same over T if that is more",
                 max(gaps[True]),
-                EXACT,
+                ROUNDING,
             ),
             Check(
                 "gauge-dependent: moved as theory says",
-                f"E_0, U and F by {-gauge:g}, log Z by c/T; relative likewise",
+                f"E_0, U and F by {-gauge:g}, log Z by c/T; relative to the value or to that factor",
                 max(gaps[False]),
-                EXACT,
+                ROUNDING,
             ),
             *_sums(z, temperature),
         ],

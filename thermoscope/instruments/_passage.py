@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from thermoscope.errors import InvalidRequest
+from thermoscope.instruments.shape.seam import shared
 
 if TYPE_CHECKING:
     from thermoscope.engine.trace import Trace
@@ -58,8 +58,7 @@ def given(lab: "Lab", prompt: str, text: str, param: str, *, chat: bool) -> Pass
     """
     before, tokenizer = lab.tokens(prompt, chat=chat), lab.model.tokenizer
     tokens = (*before, *tokenizer.encode(text)) if chat else tuple(tokenizer.prompt(prompt + text))
-    shared = takewhile(lambda pair: pair[0] == pair[1], zip(before, tokens, strict=False))
-    first = max(1, len(list(shared)))  # nothing predicts the first token of all
+    first = max(1, shared(before, tokens))  # nothing predicts the first token of all
     if len(tokens) <= first:
         raise InvalidRequest(
             f"{param}: got {text[:60]!r}, which adds no token to the prompt, expected some text.", param=param

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape import settings as shape
-from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
-from thermoscope.instruments.shape.settings import Many, Text, setting
+from thermoscope.instruments.shape.reading import EXACT, Cell, Check, Column, Reading, Table, joined
+from thermoscope.instruments.shape.settings import Many, Short, setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,33 +36,27 @@ TWO = (
     Column("boltzmann", "weight / Z, where Z is the sum of all weights", "probability", ".6f"),
     Column("above", "E − F = −T log p, which no constant moves", "nats of logit", ".4f"),
 )
-EXACT = 1e-10  # of an identity in float64, relative to what it is about
 
 
-class Settings(shape.Settings):
+class Settings(shape.PromptSettings):
     """What to look at, at which temperature, and which states beside the next token's."""
 
-    prompt: Text = setting(
-        meaning="The text whose next token is asked for.", unit="text", argument=True, min_length=1,
-        max_length=100_000,
-    )  # fmt: skip
-    chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
     temperature: shape.Temperature = setting(1.0, meaning="T, 0 to inf.", unit="logit's nats")
     top: int = setting(10, meaning="How many of the best tokens to show.", unit="tokens", ge=1, le=1000)
     gauge: float = setting(
         10.0, meaning="The constant that is added to every logit, to see what moves.", unit="nats",
         ge=-10_000, le=10_000,
     )  # fmt: skip
-    continuations: Many[Text] | None = setting(
+    continuations: Many[Short] | None = setting(
         None, meaning="Whole texts after the prompt, as states.", unit="texts", min_length=1, max_length=64
     )
-    classes: Many[Text] | None = setting(
+    classes: Many[Short] | None = setting(
         None, meaning="A finite set of labels after the prompt, as states.", unit="texts", min_length=1,
         max_length=256,
     )  # fmt: skip
-    target: Text | None = setting(
+    target: Short | None = setting(
         None, meaning="The one of the classes that is right, for the loss and its gradient.", unit="text",
-        min_length=1, max_length=1000,
+        min_length=1,
     )  # fmt: skip
 
 

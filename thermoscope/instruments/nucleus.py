@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape import settings as shape
 from thermoscope.instruments.shape.figure import Figure, axes, line
-from thermoscope.instruments.shape.reading import Check, Column, Reading, Table, joined
+from thermoscope.instruments.shape.reading import EXACT, Check, Column, Reading, Table, joined
 from thermoscope.instruments.shape.settings import Text, setting
 from thermoscope.instruments.shape.source import Source
 
@@ -46,17 +46,11 @@ RANKED = (
 )
 BEYOND = 3  # tokens shown after the crossing one
 POINTS = 400  # of the cumulative curve at most
-EXACT = 1e-10  # of an identity in float64
 
 
-class Settings(shape.Settings):
+class Settings(shape.PromptSettings):
     """What to look at, and where the nucleus ends."""
 
-    prompt: Text = setting(
-        meaning="The text whose next token is asked for.", unit="text", argument=True, min_length=1,
-        max_length=100_000,
-    )  # fmt: skip
-    chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
     top_p: float = setting(
         0.9, meaning="p, the mass that the nucleus must reach.", unit="probability", ge=0, le=1
     )

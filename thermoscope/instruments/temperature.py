@@ -7,10 +7,12 @@ temperatures are drawn with the same noise, so that one sees the same dice under
 import math
 from typing import TYPE_CHECKING, Annotated
 
+from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape import settings as shape
-from thermoscope.instruments.shape.figure import Figure, axes, bars, line
-from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
-from thermoscope.instruments.shape.settings import Many, Text, setting
+from thermoscope.instruments.shape.figure import Figure, axes, bars, line, ticks
+from thermoscope.instruments.shape.reading import EXACT, Cell, Check, Column, Reading, Table, joined
+from thermoscope.instruments.shape.seam import shared
+from thermoscope.instruments.shape.settings import Many, setting
 from thermoscope.instruments.shape.source import Source
 
 if TYPE_CHECKING:
@@ -59,18 +61,13 @@ SPOKEN = (
     ),
     Column("text", "What the model said"),
 )
-EXACT = 1e-10  # of an identity in float64, relative to what it is about
+MOST = 100_000  # tokens of all continuations, which are held with their records
 CURVE = tuple(10 ** (exponent / 20) for exponent in range(-40, 41))  # temperatures of the curves, 0.01 to 100
 
 
-class Settings(shape.Settings):
+class Settings(shape.PromptSettings):
     """What to look at, and at which temperatures."""
 
-    prompt: Text = setting(
-        meaning="The text whose next token is asked for.", unit="text", argument=True, min_length=1,
-        max_length=100_000,
-    )  # fmt: skip
-    chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
     temperatures: Many[shape.Temperature] = setting(
         (0.2, 0.7, 1.0, 1.5), meaning="Temperatures side by side, 0 to inf.", unit="nats",
         min_length=1, max_length=16,
@@ -107,6 +104,13 @@ class Settings(shape.Settings):
 
 def read(settings: Settings, lab: "Lab") -> Reading:
     """Look at the next token at each temperature, let the model speak at each, and fit T* if asked to."""
+    spoken = settings.samples * len(settings.distinct) * settings.max_tokens
+    if spoken > MOST:
+        raise InvalidRequest(
+            f"samples: got {settings.samples} at {len(settings.distinct)} temperatures of up to "
+            f"{settings.max_tokens} tokens each, {spoken} in all, expected at most {MOST}; ask for less.",
+            param="samples",
+        )
     prompt = lab.tokens(settings.prompt, chat=settings.chat)
     z = lab.last(prompt)
     names = lab.names(z, settings.top)
@@ -169,10 +173,10 @@ def _distributions(settings: Settings, names: dict[int, str], z: Logits) -> Read
                 "distribution",
                 "The next token at each temperature",
                 [
-                    bars(ranked, [float(each[token]) for token in best], f"T = {label}")
+                    bars(range(len(best)), [float(each[token]) for token in best], f"T = {label}")
                     for label, each in zip(labels, p, strict=True)
                 ],
-                axes("token, best first", "probability", barmode="group", xaxis={"type": "category"}),
+                axes("token, best first", "probability", barmode="group", xaxis=ticks(ranked)),
             )
         ],
         checks=[
@@ -185,7 +189,10 @@ def _distributions(settings: Settings, names: dict[int, str], z: Logits) -> Read
             Check(
                 "S = −Σ p log p",
                 "the entropy of F and U, and the sum over tokens",
-                max(map(_entropy_gap, p, log_p, entropies)),
+                max(
+                    _relative(_entropy(z, temperature, each), entropy)
+                    for temperature, each, entropy in zip(temperatures, log_p, entropies, strict=True)
+                ),
                 EXACT,
             ),
             Check(
@@ -253,11 +260,11 @@ def _solved(settings: Settings, z: Logits) -> Reading:
     for name, value in wanted.items():
         temperature = thermostat.temperature_for(z, **{name: value})
         entropy = float(boltzmann.thermodynamics(z, temperature).entropy)
-        top = float(boltzmann.probabilities(z, temperature).max())
+        # At T = 0 the sampler takes one of the tokens that tie; what was solved for leaves them even.
+        top = float(boltzmann.probabilities(z, temperature).max()) if temperature else 1 / _ties(z)
         reached = {"entropy": entropy, "perplexity": math.exp(entropy), "top_probability": top}[name]
         rows.append((name, value, temperature, reached))
-        # At T = 0 the sampler breaks ties that the entropy leaves even; there the ends are exact anyway.
-        gaps.append(0.0 if temperature == 0 else _relative(reached, value))
+        gaps.append(_relative(reached, value))
     if not rows:
         return Reading()
     return Reading(
@@ -277,8 +284,8 @@ def _spoken(settings: Settings, lab: "Lab", prompt: tuple[int, ...], z: Logits) 
     rows = []
     for temperature, answers, colder in zip(settings.distinct, traces, [None, *traces], strict=False):
         for trace in answers:
-            shared = None if colder is None else _shared(trace.tokens, colder[trace.choice].tokens)
-            rows.append((temperature, trace.choice, shared, _mean_logprob(trace), trace.text))
+            alike = None if colder is None else shared(trace.tokens, colder[trace.choice].tokens)
+            rows.append((temperature, trace.choice, alike, _mean_logprob(trace), trace.text))
     return Reading(
         tables=[Table("continuations", "What the model says with the same dice", SPOKEN, rows)],
         checks=[
@@ -307,24 +314,24 @@ def _drawn(z: Logits, temperature: float, seed: int, choice: int) -> int:
     return int((log_p + noise.gumbel(seed, choice, 0, np.arange(len(z)))).argmax())
 
 
-def _shared(tokens: tuple[int, ...], others: tuple[int, ...]) -> int:
-    """How many tokens both begin with."""
-    return next(
-        (at for at, (one, other) in enumerate(zip(tokens, others, strict=False)) if one != other),
-        min(len(tokens), len(others)),
-    )
-
-
 def _mean_logprob(trace: "Trace") -> float:
     logprobs = [step.record.logprob for step in trace.steps if step.record is not None]
     return math.fsum(logprobs) / len(logprobs)
 
 
-def _entropy_gap(p: Logits, log_p: Logits, entropy: float) -> float:
-    """Against a sum of −p log p where p > 0; ties at T = 0 have an entropy that the sampler's p lacks."""
-    inside = p > 0
-    direct = -math.fsum((p[inside] * log_p[inside]).tolist())
-    return 0.0 if inside.sum() == 1 else _relative(direct, entropy)
+def _entropy(z: Logits, temperature: float, log_p: Logits) -> float:
+    """The sum of −p log p; at T = 0 that of the tokens that tie, of which the sampler's p has only one."""
+    import numpy as np
+
+    if temperature == 0:
+        return math.log(_ties(z))
+    finite = log_p[np.isfinite(log_p)]
+    return -math.fsum((np.exp(finite) * finite).tolist())
+
+
+def _ties(z: Logits) -> int:
+    """How many tokens share the greatest logit."""
+    return int((z == z.max()).sum())
 
 
 def _relative(one: float, other: float) -> float:

@@ -43,7 +43,7 @@ def weights(
         one_hot[logits.argmax()] = 1.0
         return one_hot
     if math.isinf(temperature):
-        return np.ones(logits.shape)
+        return (logits > -np.inf).astype(np.float64)
     best = logits.max() if greatest is None else greatest
     with np.errstate(over="ignore"):  # at a small T, to -inf, whose weight is 0
         spread: Float[np.ndarray, "some"] = (logits - best) / temperature
@@ -193,9 +193,9 @@ def _thermodynamics(z: Float[np.ndarray, "*rows vocab"], temperature: float) -> 
     entropy = excess - mean
     if temperature == 0 or math.isinf(temperature):
         return _limit(z, temperature, entropy)
-    with np.errstate(over="ignore"):  # log Z at a tiny T
+    with np.errstate(over="ignore"):  # log Z at a tiny T, F at a huge one
         log_z = best / temperature + excess
-    energy, free_energy = -best - temperature * mean, -best - temperature * excess
+        energy, free_energy = -best - temperature * mean, -best - temperature * excess
     return Thermodynamics(log_z, free_energy, energy, entropy, heat_capacity)
 
 

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws import boltzmann
-from thermoscope.laws.loss import checked_labels, loss
+from thermoscope.laws.loss import checked_labels
 
 BLOCK = 2**16  # logits looked at together, or one row: 512 KiB, so that a core's cache holds a few such
 CLOSE = 1e-7  # a step of Newton's as small as this, relative to beta, leaves about its square
@@ -36,13 +36,22 @@ CLOSE = 1e-7  # a step of Newton's as small as this, relative to beta, leaves ab
 def nll(
     logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"], temperature: float = 1.0
 ) -> float:
-    """The mean of `loss` over the rows, in nats."""
-    losses = [loss(z, y, temperature) for z, y in _blocks(logits, labels)]
+    """The mean of `loss` over the rows, in nats, and at T = 0 its limit.
+
+    There a label that shares the greatest logit of its row with others costs the log of how many they are;
+    any other costs ∞.
+    """
+    boltzmann.check_temperature(temperature)
+    losses = []
+    for z, y in _blocks(logits, labels):
+        exponents = boltzmann.exponents_of(z, temperature)
+        right = np.take_along_axis(exponents, y[:, None], axis=-1)[:, 0]
+        losses.append(boltzmann.weigh(exponents)[1] - right)
     return float(np.concatenate(losses).mean())
 
 
 def fit(logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"]) -> float:
-    """T*, which minimises `nll`: in [0, ∞], 0 standing for the limit, and 1 where the loss does not move.
+    """T*, which minimises `nll`: in [0, ∞], both ends included, and 1 where the loss does not move.
 
     Newton's method in beta, and halving or doubling wherever its step leaves what is known to hold beta*.
     """

@@ -12,12 +12,14 @@ stage, each on what the one before left. Symbols and errors are those of `trunca
   the nucleus from the distribution that top-k has not touched; it keeps one token more where the sum meets p;
   a temperature below 1e-6 is greedy.
 - `llama.cpp` is llama.cpp's default chain: temperature last, so filters see the model's own distribution;
-  typical must go beyond its mass; with Mirostat no other filter runs.
+  typical must go beyond its mass; top-n-sigma is off at 0, and what it cuts off still counts in dynamic
+  temperature's n; with Mirostat no other filter runs.
 
 In exact arithmetic the sets are those engines'. They leave two things to chance: where a sum meets p to
 within rounding, float32 decides; and where tokens tie at the nucleus's edge, a sort that is not stable
 decides which of them stay (how many is certain), so that here the lower ids do. A value that an engine
-refuses (T = ∞, top_p = 0 in vLLM) is what its formula makes of it.
+refuses (T = ∞, top_p = 0 in vLLM) is what its formula makes of it, and so is typical after top-n-sigma, which
+is NaN in llama.cpp.
 """
 
 import math
@@ -33,7 +35,8 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.laws import boltzmann, dynamic_temperature, mirostat, truncation
 from thermoscope.laws.filters import Filters
 
-WHOLE = frozenset(("typical_p", "eta", "top_n_sigma"))  # filters that need to see every logit
+SUMMED = frozenset(("typical_p", "eta"))  # filters that sum over every logit themselves
+WHOLE = SUMMED | {"top_n_sigma"}  # filters that need to see every logit
 
 
 class Cut(NamedTuple):
@@ -70,6 +73,8 @@ class Profile:
       look at; None: repetition at all of them, counts at the answer's.
     - `rules`: keywords of `truncation`'s laws, where it ends a set otherwise than they do.
     - `tempered`: the temperature that it takes for an asked one.
+    - `off`: values, beside the neutral ones, that turn a filter off. `masks`: filters after which the tokens
+      that they cut off still count in dynamic temperature's n, until another filter drops them.
     - `joint`: whether the nucleus is cut from the distribution that top-k has not touched.
     - `mirostat_alone`: whether Mirostat turns the other filters and the penalties off, and is steered by the
       surprise in the distribution that it left instead of the one that it found.
@@ -80,6 +85,8 @@ class Profile:
     adjustments: tuple[str, ...]
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tempered: Callable[[float], float] = float
+    off: Mapping[str, float] = field(default_factory=dict)
+    masks: frozenset[str] = frozenset()
     joint: bool = False
     mirostat_alone: bool = False
     memory: int | None = None
@@ -106,9 +113,17 @@ class Profile:
             before = len(kept)
         return tuple(stages)
 
+    def active(self, filters: Filters) -> dict[str, str]:
+        """Those of `Filters.active` that this engine does not take for off either."""
+        return {
+            stage: param
+            for stage, param in filters.active.items()
+            if getattr(filters, param) != self.off.get(stage)
+        }
+
     def check(self, filters: Filters) -> None:
         """Raise `InvalidRequest` for a filter that this engine lacks, or does not run beside another."""
-        for stage, param in filters.active.items():
+        for stage, param in self.active(filters).items():
             if stage not in self.order:
                 raise InvalidRequest(
                     f"{param}: got {getattr(filters, param)}, expected none, for the profile {self.name} has "
@@ -136,22 +151,24 @@ class Profile:
         `mass`: of the whole distribution at the first filter's temperature, where it is known. With it,
         `logits` may be only the greatest, unless the first filter is one of `WHOLE`.
         """
-        values = {name: getattr(filters, name) for name, param in filters.active.items() if name == param}
+        values = {
+            name: getattr(filters, name) for name, param in self.active(filters).items() if name == param
+        }
         if coin < filters.xtc_probability:
             values["xtc"] = filters.xtc_threshold
         if mu < math.inf:
             values["mirostat"] = mirostat.cutoff(mu)
-        members, temperature, z = None, 1.0, logits
+        members, temperature, z, masked = None, 1.0, logits, 0
         for name in self.order:
             if name == "temperature":
-                temperature = self.temperature(z, filters)
+                temperature = self.temperature(z, filters, masked)
                 if temperature == 0:
                     best = np.array([z.argmax()])
                     members, z, mass = best if members is None else members[best], z[best], None
                 yield Cut(name, members, z, temperature, None)
             elif name in values:
-                rules = self.rules.get(name, {})
-                law = _LAWS[name](z, values[name], temperature, mass=mass, **rules)
+                known = {} if name in SUMMED else {"mass": mass}
+                law = _LAWS[name](z, values[name], temperature, **known, **self.rules.get(name, {}))
                 members = law.members if members is None else members[law.members]
                 if self.joint and name == "top_k":  # what it was given is what the nucleus is a part of
                     mass = float(boltzmann.weights(z, temperature).sum()) if mass is None else mass
@@ -159,16 +176,22 @@ class Profile:
                     if self.joint and "top_k" in values:
                         law = replace(law, mass=None)  # and yet it removed a share of what top-k had left
                     mass = None
+                if name in self.masks:
+                    masked = len(z) - len(law.members)
+                elif name == "top_k":  # k includes them
+                    masked = min(masked, values[name] - len(law.members))
+                elif name != "xtc":  # which takes from the top
+                    masked = 0
                 z = z[law.members]
                 yield Cut(name, members, z, temperature, law)
 
-    def temperature(self, logits: Float[np.ndarray, "some"], filters: Filters) -> float:
-        """T at its stage, for the logits that reach it."""
+    def temperature(self, logits: Float[np.ndarray, "some"], filters: Filters, masked: int = 0) -> float:
+        """T at its stage, for the logits that reach it, and how many more the engine has there at -inf."""
         asked = self.tempered(filters.temperature)
         if filters.dynatemp_range == 0:
             return asked
         return dynamic_temperature.temperature(
-            logits, asked, filters.dynatemp_range, filters.dynatemp_exponent
+            logits, asked, filters.dynatemp_range, filters.dynatemp_exponent, masked=masked
         )
 
     def opening(self, filters: Filters) -> tuple[str | None, float | None]:
@@ -176,7 +199,7 @@ class Profile:
 
         None for no filter, and for a temperature that the logits have a say in.
         """
-        active = set(filters.active) - {"dynatemp"}
+        active = set(self.active(filters)) - {"dynatemp"}
         temperature: float | None = 1.0
         for name in self.order:
             if name in active:
@@ -258,6 +281,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                     "mirostat",
                 ),
                 rules={"typical_p": _BEYOND},
+                off={"top_n_sigma": 0.0},
+                masks=frozenset(("top_n_sigma",)),
                 mirostat_alone=True,
                 memory=64,
             ),

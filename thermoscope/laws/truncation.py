@@ -14,6 +14,7 @@ distribution's (NaN, $+\infty$, nothing but $-\infty$).
 """
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,6 +33,8 @@ ROWS = 64  # of the table that the logits are laid out in to find the k-th great
 
 FEW = 512  # ids that are sorted at once
 SLICES = 1024  # that more of them are put into first
+
+LEAST = -sys.float_info.max  # of what a logit may be; below it is only -inf, a token that was cut off
 
 Ties = Literal["lower", "all"]
 """Who is kept of tokens that tie at a set's edge: those with the lower ids, or all."""
@@ -166,9 +169,7 @@ def epsilon(
     return Kept(logits, _near_best(logits, cutoff * mass, temperature), temperature, mass)
 
 
-def eta(
-    logits: Float[np.ndarray, "vocab"], cutoff: float, temperature: float = 1.0, *, mass: float | None = None
-) -> Kept:
+def eta(logits: Float[np.ndarray, "vocab"], cutoff: float, temperature: float = 1.0) -> Kept:
     r"""Epsilon with a cutoff that falls as the entropy rises, for ε in [0, 1]; the best token always.
 
     $$p_i \ge \eta = \min\big(\varepsilon, \sqrt{\varepsilon}\, e^{-S}\big), \quad S = -\sum_i p_i \log p_i$$
@@ -190,7 +191,6 @@ def typical(
     p: float,
     temperature: float = 1.0,
     *,
-    mass: float | None = None,
     ties: Ties = "lower",
     beyond: bool = False,
 ) -> Kept:
@@ -206,11 +206,12 @@ def typical(
     within("typical_p", p, 0, 1)
     logits = _checked(logits, temperature)
     if p == 1:
-        return Kept(logits, np.arange(len(logits)), temperature, mass)
+        return Kept(logits, np.arange(len(logits)), temperature, None)
     distance, weights = _spread(logits, temperature)
     mass = float(weights.sum())
     distance -= float((weights * distance).sum()) / mass
     np.abs(distance, out=distance)
+    distance[logits < LEAST] = np.inf
     return Kept(
         logits, _fewest(distance, weights.__getitem__, p * mass, 1.0, ties, beyond), temperature, mass
     )
@@ -233,7 +234,7 @@ def top_n_sigma(
         return Kept(logits, np.arange(len(logits)), temperature, mass)
     best = float(logits.max())
     sigma = float(logits.std()) if np.isfinite(logits).all() else float(logits[np.isfinite(logits)].std())
-    return Kept(logits, np.flatnonzero(logits >= best - n * sigma), temperature, mass)
+    return Kept(logits, np.flatnonzero(logits >= max(best - n * sigma, LEAST)), temperature, mass)
 
 
 def xtc(
@@ -307,7 +308,7 @@ def _near_best(
     if temperature == 0:
         return np.array([logits.argmax()])
     floor = logits.max() + temperature * math.log(min(fraction, 1.0) * (1 - EQUAL))
-    return np.flatnonzero(logits >= floor)
+    return np.flatnonzero(logits >= max(floor, LEAST))
 
 
 def _fewest(
@@ -329,7 +330,7 @@ def _fewest(
         few = len(distance) <= FEW
         ids = np.arange(len(distance)) if few else np.flatnonzero(distance <= nearest + reach)
         weights = weigh(ids)
-        if len(ids) == len(distance) or weights.sum() > goal:
+        if weights.sum() > goal or len(ids) == np.count_nonzero(distance < np.inf):
             break
         reach *= 2
     sure = ids[:0]

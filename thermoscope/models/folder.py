@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from thermoscope.catalogue.files import name_of, read_json, reading
 from thermoscope.catalogue.hf_config import read_hf
 from thermoscope.errors import BadModelFile, UnsupportedModel
-from thermoscope.models.checkpoint import Blocks, identity, name_of, read_json, reading
+from thermoscope.models.checkpoint import Blocks, identity
 from thermoscope.models.folder_tokenizer import folder_tokenizer
 from thermoscope.models.names import folder_names
 from thermoscope.models.parts import places_of

@@ -6,9 +6,9 @@ from typing import Any
 
 import tokenizers
 
+from thermoscope.catalogue.files import read_json, reading
 from thermoscope.errors import BadModelFile
 from thermoscope.models.chat_template import ChatTemplate
-from thermoscope.models.checkpoint import read_json, reading
 from thermoscope.models.tokenizer import CORE_FILE, Tokenizer, check_ids
 
 

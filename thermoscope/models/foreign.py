@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
+from thermoscope.catalogue.files import read_json
 from thermoscope.catalogue.hf_config import FAMILIES
 from thermoscope.errors import BadModelFile, UnsupportedModel
 from thermoscope.models.adapter import Adapter, calling, interface
 from thermoscope.models.cache import KVCache, Span
-from thermoscope.models.checkpoint import read_json
 from thermoscope.models.folder import refuse_quantised, weight_files
 from thermoscope.models.folder_tokenizer import folder_tokenizer
 from thermoscope.models.tokenizer import Tokenizer

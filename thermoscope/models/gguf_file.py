@@ -9,11 +9,12 @@ import torch
 from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 
+from thermoscope.catalogue.files import name_of, reading
 from thermoscope.catalogue.gguf_config import read_gguf
+from thermoscope.catalogue.gguf_header import read_header
 from thermoscope.errors import BadModelFile, UnsupportedModel
-from thermoscope.models.checkpoint import Blocks, identity, name_of, reading
+from thermoscope.models.checkpoint import Blocks, identity
 from thermoscope.models.gguf_blocks import Bytes, unpack
-from thermoscope.models.gguf_header import read_header
 from thermoscope.models.gguf_tokenizer import gguf_tokenizer
 from thermoscope.models.names import gguf_names
 from thermoscope.models.parts import places_of

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from thermoscope.catalogue.files import reading
 from thermoscope.errors import BadModelFile, UnsupportedModel
 from thermoscope.models import tokenizer as ours
 from thermoscope.models.chat_template import ChatTemplate
-from thermoscope.models.checkpoint import reading
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # tokenizer.ggml.token_type
 

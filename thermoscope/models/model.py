@@ -11,17 +11,18 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
+from thermoscope.catalogue.files import name_of
 from thermoscope.catalogue.precision import NATIVE, PRECISIONS, Precision
 from thermoscope.errors import BadModelFile, InvalidRequest, OutOfMemory
 from thermoscope.models import foreign, pack, packed, store, yardstick
 from thermoscope.models.adapter import Adapter
 from thermoscope.models.cache import KVCache
-from thermoscope.models.checkpoint import Checkpoint, name_of, open_checkpoint
+from thermoscope.models.checkpoint import Checkpoint, open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import Fused
 from thermoscope.models.kernels import build as kernel
 from thermoscope.models.tokenizer import Tokenizer
-from thermoscope.planning import memory
+from thermoscope.planning import serving
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def _check_memory(
 ) -> None:
     longest = min(context or config.context, config.context)
     native = native and precision in NATIVE and Fused.knows(config)
-    needed = memory.serving_memory(
+    needed = serving.serving_memory(
         config, precision, slots=slots, context=longest, file_bytes=weights, native=native
     )
-    memory.check_fits(needed.total, memory.free_bytes())
+    serving.check_fits(needed.total, serving.free_bytes())

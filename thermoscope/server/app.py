@@ -80,7 +80,8 @@ def create_app(model: "LanguageModel", aliases: Sequence[str] = ()) -> FastAPI:
         """One name of the loaded model."""
         return card(known(name))
 
-    instruments.install(app, Jobs(model))
+    app.state.jobs = Jobs(model)
+    instruments.install(app, app.state.jobs)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:

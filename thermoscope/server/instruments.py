@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from thermoscope import instruments
@@ -37,7 +39,7 @@ def install(app: FastAPI, jobs: Jobs) -> None:
     @app.get(ROOT + "/jobs/{job}")
     async def job(job: str, figures: bool = Figures) -> Response:
         """Where a reading stands, and the reading itself once it is complete."""
-        return JSONResponse(_whole(jobs.get(job), figures))
+        return await run_in_threadpool(lambda: JSONResponse(_whole(jobs.get(job), figures)))
 
     @app.get(ROOT + "/jobs/{job}/events")
     async def events(job: str, figures: bool = Figures) -> Response:
@@ -46,8 +48,10 @@ def install(app: FastAPI, jobs: Jobs) -> None:
 
     @app.delete(ROOT + "/jobs/{job}")
     async def delete(job: str) -> dict[str, Any]:
-        """Call a reading off, and forget it."""
-        return {**describe(jobs.delete(job)), "deleted": True}
+        """Call a reading off."""
+        found = jobs.get(job)
+        jobs.cancel(found)
+        return describe(found)
 
     @app.get(ROOT + "/{card}")
     async def card(card: str) -> dict[str, Any]:
@@ -73,34 +77,58 @@ def _install(app: FastAPI, instrument: Instrument, jobs: Jobs) -> None:
         openapi_extra={"requestBody": {"content": body, "required": True}},
     )
     async def read(exchange: Request, background: bool = Background, figures: bool = Figures) -> Response:
-        job = jobs.submit(instrument, await _settings(exchange, instrument.settings))
+        settings = await _settings(exchange, instrument.settings)
+        job = jobs.submit(instrument, settings, background=background)
         if background:
             where = {"Location": f"{ROOT}/jobs/{job.id}"}
             return JSONResponse(describe(job), 202, where)
-        return JSONResponse(_plain(await _waited(exchange, job), figures))
+        try:
+            reading = await _waited(exchange, job)
+        finally:
+            jobs.cancel(job)
+        return await run_in_threadpool(lambda: JSONResponse(_plain(reading, figures)))
 
 
 async def _settings(exchange: Request, settings: type[Settings]) -> Settings:
     """The settings in a body: JSON; or a form with a part `settings` in JSON, and files under their names."""
-    if exchange.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with exchange.form(max_files=8, max_fields=8) as form:
-            plain = _object(form.get("settings", "{}"))
-            for name, part in form.multi_items():
-                if isinstance(part, UploadFile):
-                    plain[name] = File(name=part.filename or name, data=await part.read())
-                elif name != "settings":
-                    raise InvalidRequest(
-                        f"{name}: got text, expected a file; put it into settings.", param=name
-                    )
-    else:
-        plain = _object((await exchange.body()).decode("utf-8", "replace"))
-    return settings.parse(plain)
+    kind = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        _check_origin(exchange)
+        return settings.parse(await _form(exchange))
+    if kind != "application/json":
+        raise InvalidRequest(
+            f"body: got Content-Type {kind or 'none'}, expected application/json, or multipart/form-data."
+        )
+    return settings.parse(_object(await exchange.body()))
 
 
-def _object(text: Any) -> dict[str, Any]:
+async def _form(exchange: Request) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    async with exchange.form(max_files=8, max_fields=8) as form:
+        for name, part in form.multi_items():
+            data = await part.read() if isinstance(part, UploadFile) else part.encode()
+            if name == "settings":
+                plain = _object(data) | plain
+            elif isinstance(part, UploadFile):
+                plain[name] = File(name=part.filename or name, data=data)
+            else:
+                raise InvalidRequest(f"{name}: got text, expected a file; put it into settings.", param=name)
+    return plain
+
+
+def _check_origin(exchange: Request) -> None:
+    """Refuse a form from another site's page: browsers send those without asking first."""
+    origin = exchange.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != exchange.headers.get("host"):
+        raise InvalidRequest(f"origin: got a form from {origin}, expected one from this server's own pages.")
+
+
+def _object(data: bytes) -> dict[str, Any]:
     try:
-        plain = json.loads(text)
-    except ValueError as error:
+        plain = json.loads(data.decode())
+    except RecursionError:
+        raise InvalidRequest("body: got JSON that is nested too deeply, expected an object.") from None
+    except ValueError as error:  # Unicode's is of this kind
         raise InvalidRequest(f"body: got broken JSON ({error}), expected an object.") from None
     if not isinstance(plain, dict):
         raise InvalidRequest("body: expected a JSON object with the instrument's settings.")
@@ -126,7 +154,6 @@ async def _waited(exchange: Request, job: Job) -> Reading:
     finally:
         watcher.cancel()
         taken.cancel()
-        job.cancel()
 
 
 def _plain(reading: Reading, figures: bool) -> dict[str, Any]:
@@ -154,6 +181,7 @@ async def _events(job: Job, figures: bool) -> AsyncIterator[bytes]:
             yield format_sse_event(data_str=json.dumps(describe(job)), event="progress")
             await changed.wait()
             changed.clear()
-        yield format_sse_event(data_str=json.dumps(_whole(job, figures)), event=job.status)
+        whole = await run_in_threadpool(lambda: json.dumps(_whole(job, figures), allow_nan=False))
+        yield format_sse_event(data_str=whole, event=job.status)
     finally:
         stop()

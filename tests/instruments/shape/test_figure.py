@@ -1,10 +1,11 @@
+import html
 import json
 import math
 
 import numpy as np
 import plotly.graph_objects as go
 
-from thermoscope.instruments.shape.figure import Figure, axes, bars, line, points
+from thermoscope.instruments.shape.figure import Figure, axes, bars, line, points, ticks
 
 
 def test_a_figure_is_what_plotly_reads():
@@ -18,3 +19,12 @@ def test_a_figure_is_what_plotly_reads():
     assert drawn.layout.xaxis.title.text == "T"
     assert list(drawn.data[0].y) == [0.5, None]  # a gap where there is no number
     assert [each.type for each in drawn.data] == ["scatter", "scatter", "bar"]
+
+
+def test_ticks_show_any_text_as_it_is_and_twice_if_it_is_there_twice():
+    axis = ticks(["\ufffd", "\ufffd", "a<br>b", "&amp;", "$x$"])
+    assert axis["tickvals"] == [0, 1, 2, 3, 4]
+    assert axis["ticktext"][:2] == ["\ufffd", "\ufffd"]
+    for shown, text in zip(axis["ticktext"], ["\ufffd", "\ufffd", "a<br>b", "&amp;", "$x$"], strict=True):
+        assert html.unescape(shown) == text
+        assert not set(shown) & set("<>$")

@@ -1,3 +1,4 @@
+import math
 import threading
 from types import SimpleNamespace
 
@@ -72,9 +73,35 @@ def test_a_prompt_may_be_what_a_user_says(lm, lab):
 
 
 def test_a_prompt_that_fills_the_context_is_refused(lm, lab):
-    with pytest.raises(InvalidRequest, match=f"expected fewer than {lm.context}, the context") as caught:
+    with pytest.raises(InvalidRequest, match=f"expected at most {lm.context}, the context") as caught:
         lab.tokens("word " * lm.context)
     assert caught.value.param == "prompt"
+
+
+def test_a_replay_that_fills_the_context_names_where_the_tokens_are_from(lm, lab):
+    with pytest.raises(InvalidRequest, match=r"^classes: got") as caught:
+        lab.replay([1] * (lm.context + 1), param="classes")
+    assert caught.value.param == "classes"
+
+
+@pytest.mark.parametrize(
+    ("native", "precision", "tie"),
+    [(True, "int4", 1e-9), (True, "fp32", 1e-9), (False, "fp32", 1e-4), (False, "bf16", 0.05)],
+)
+def test_what_two_ways_may_differ_by_is_that_of_the_arithmetic(native, precision, tie):
+    lab = Lab(lambda: SimpleNamespace(precision=precision, model=SimpleNamespace(native=native)))
+    assert lab.tie == tie
+    assert lab.tie_of_sets(1.0) <= tie
+    assert lab.tie_of_sets(0.0) == 1e-9
+
+
+def test_no_set_moves_by_more_than_its_tie():
+    """The set that moves most has even odds, with all of it pushed up and all else down."""
+    lab = Lab(lambda: SimpleNamespace(precision="bf16", model=SimpleNamespace(native=False)))
+    for temperature in (0.3, 1.0, 4.0):
+        up, down = math.exp(lab.tie / temperature), math.exp(-lab.tie / temperature)
+        worst = up / (up + down) - 0.5
+        assert worst <= lab.tie_of_sets(temperature) <= 2.01 * worst
 
 
 def test_several_settings_are_under_way_at_once_and_change_nothing(lm, lab):

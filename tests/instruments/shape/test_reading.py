@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.reading import Check, Column, Reading, Table, joined, plain
 
 COLUMNS = (Column("a", "A number", "nats"), Column("b", "A text"))
@@ -51,3 +52,5 @@ def test_parts_join_in_their_order():
     assert both.table("t") is one.tables[0]
     assert [check.name for check in both.checks] == ["x"]
     assert both.notes == ["n"]
+    with pytest.raises(InvalidRequest, match="table: got 'u', expected one of t"):
+        both.table("u")

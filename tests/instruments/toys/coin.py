@@ -1,5 +1,7 @@
 """Toss a coin that may be bent: the smallest instrument there can be, in one file."""
 
+from typing import Literal
+
 from thermoscope.instruments.shape import settings as shape
 from thermoscope.instruments.shape.figure import Figure, axes, bars
 from thermoscope.instruments.shape.reading import Check, Column, Reading, Table
@@ -18,6 +20,7 @@ class Settings(shape.Settings):
     sides: shape.Many[shape.Text] = setting(
         ("heads", "tails"), meaning="What the sides are called.", unit="text", min_length=2, max_length=2
     )
+    faces: Literal[2, 6] = setting(2, meaning="A coin has two, a die six.", unit="faces")
     notes: Source | None = setting(None, meaning="A file to keep beside the coin.", unit="file")
 
 

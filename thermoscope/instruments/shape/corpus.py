@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thermoscope.errors import InvalidRequest
+from thermoscope.instruments.shape.seam import shared
 
 if TYPE_CHECKING:
     from thermoscope.instruments.shape.lab import Lab
@@ -21,17 +22,19 @@ class Document(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """A document's token ids, of which those from `first` on count."""
+    """A document's token ids, of which those from `first` on count; `cut` where the context has no room."""
 
     tokens: tuple[int, ...]
     first: int
+    cut: bool
 
 
 def documents(file: "File") -> list[Document]:
     """What a file holds.
 
     JSON lines with `text`, or with `prompt` and `completion` (or question and answer, input and output); or
-    plain text, in which an empty line ends a document.
+    plain text, in which an empty line ends a document. A pair is one text, joined as it stands; only between
+    a question and its answer comes a space, where neither has white space there.
 
     **Errors:** `InvalidRequest` for a line that is neither, with its number, and for a file with no text.
     """
@@ -47,11 +50,9 @@ def labelled(lab: "Lab", document: Document) -> Labelled:
     tokenizer = lab.model.tokenizer
     given = tokenizer.prompt(document.given) if document.given else ()
     tokens = tokenizer.prompt(document.given + document.wanted)
-    shared = next(
-        (at for at, (one, other) in enumerate(zip(given, tokens, strict=False)) if one != other),
-        min(len(given), len(tokens)),
-    )  # a token may span the seam, and then it counts
-    return Labelled(tuple(tokens[: lab.model.context - 1]), max(1, shared))
+    room = lab.model.context - 1
+    first = max(1, shared(given, tokens))  # a token may span the seam, and then it counts
+    return Labelled(tuple(tokens[:room]), first, len(tokens) > room)
 
 
 def _paragraphs(text: str) -> list[Document]:
@@ -60,7 +61,7 @@ def _paragraphs(text: str) -> list[Document]:
 
 
 def _lines(name: str, text: str) -> Iterator[Document]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # JSON may hold other line ends
         if line.strip():
             try:
                 yield _document(json.loads(line))
@@ -79,5 +80,12 @@ def _document(plain: Any) -> Document:
             before = plain[given] if given else ""
             if not isinstance(before, str):
                 raise TypeError
-            return Document(before and f"{before.rstrip()} ", plain[wanted])
+            return Document(before + _gap(given, before, plain[wanted]), plain[wanted])
     raise ValueError
+
+
+def _gap(given: str, before: str, wanted: str) -> str:
+    """What is missing between a question and its answer, which are no halves of one text."""
+    return (
+        " " if given == "question" and before and not (before[-1:].isspace() or wanted[0].isspace()) else ""
+    )

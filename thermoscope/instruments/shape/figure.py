@@ -1,5 +1,6 @@
 """Figures as plain Plotly specifications: nothing of Plotly is needed to make one, only to draw it."""
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,16 @@ def points(x: Values, y: Values, name: str, **more: Any) -> dict[str, Any]:
 def bars(x: Values, y: Values, name: str, **more: Any) -> dict[str, Any]:
     """Columns; `orientation="h"` lays them down."""
     return {"type": "bar", "x": list(x), "y": list(y), "name": name, **more}
+
+
+def ticks(texts: Sequence[str]) -> dict[str, Any]:
+    """An axis with a text at each of 0, 1, 2 … from left to right; two of them may be the same."""
+    return {"tickvals": list(range(len(texts))), "ticktext": [escaped(text) for text in texts]}
+
+
+def escaped(text: str) -> str:
+    """A text that Plotly shows as it is: it would read <b> and &amp; as markup, and $x$ as LaTeX."""
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def _finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Where a reading is taken: the model, and the handle for progress and cancelling."""
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Sized
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from thermoscope.models.model import Model
 
 Item = TypeVar("Item")
+NATIVE_TIE = 1e-9  # nats; the native step gives a row the same bits in any company, and sums differ by an ulp
 TIE, LOOSE_TIE = {"fp32": 1e-4}, 0.05  # nats that two ways through a library's products may lie apart
 
 PATIENCE = 0.1  # seconds between two looks whether a reading that waits for the engine was called off
@@ -73,6 +75,28 @@ class Lab:
         """The model, if this reading used one."""
         return self._model
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the reading was called off."""
+        return self._cancelled.is_set()
+
+    @property
+    def tie(self) -> float:
+        """Nats that the log-probabilities of two ways through the model may lie apart."""
+        if self.model.model.native:
+            return NATIVE_TIE
+        return TIE.get(self.model.precision, LOOSE_TIE)
+
+    def tie_of_sets(self, temperature: float) -> float:
+        """The same for the probability of a set of tokens at T.
+
+        Where every log p moves by at most d, a set's log-odds at T move by at most 2d/T, and so its
+        probability by at most tanh(d / 2T).
+        """
+        if self.model.model.native or temperature == 0:
+            return NATIVE_TIE
+        return max(NATIVE_TIE, math.tanh(self.tie / (2 * temperature)))
+
     def cancel(self) -> None:
         """End the reading at its next piece, from any thread."""
         self._cancelled.set()
@@ -114,11 +138,15 @@ class Lab:
         *,
         keep: "Collection[Quantity]" = (),
         layers: Collection[int] | None = None,
+        param: str = "text",
     ) -> "Replay":
-        """One teacher-forced pass over the tokens, keeping the quantities asked for."""
+        """One teacher-forced pass over the tokens, keeping the quantities asked for.
+
+        `param`: as in `logits`.
+        """
         from thermoscope.engine.replay import chunks, joined
 
-        self._check_room(tokens, "text")
+        self._check_room(tokens, param)
         return joined(tokens, list(self._pieces(chunks, tokens, keep=keep, layers=layers)))
 
     def logits(
@@ -150,10 +178,11 @@ class Lab:
         """Whether a second look at finished answers sees what the engine recorded while it spoke."""
         residuals = []
         for trace in self.track("checking", traces):
-            residuals.append(self.replay((*trace.prompt, *trace.tokens)).logprob_residual(trace))
-        tolerance = TIE.get(self.model.precision, LOOSE_TIE)
+            residuals.append(
+                self.replay((*trace.prompt, *trace.tokens), param="prompt").logprob_residual(trace)
+            )
         how = "largest |log p of the replay − log p recorded at the step|, over all tokens of the answers"
-        return Check("replay = record", how, max(residuals), tolerance)
+        return Check("replay = record", how, max(residuals), self.tie)
 
     def generate(self, prompt: Sequence[int], samplings: Sequence[Mapping[str, Any]]) -> "list[Reply]":
         """A reply of the engine itself for each of the settings, which are the fields of `Sampling`.
@@ -211,7 +240,7 @@ class Lab:
         going = runner.call(lambda: look(runner.engine.model, tokens, **how))
         for start in range(0, len(tokens), PREFILL_CHUNK):
             self.progress("reading", start, len(tokens))
-            yield runner.call(lambda: next(going))
+            yield runner.call(lambda: next(going), background=self._background)
         self.progress("reading", len(tokens), len(tokens))
 
     def _check_cancelled(self) -> None:
@@ -219,8 +248,8 @@ class Lab:
             raise ReadingCancelled("reading: it was cancelled.")
 
     def _check_room(self, tokens: Sequence[int], param: str) -> None:
-        if len(tokens) >= self.model.context:
+        if len(tokens) > self.model.context:
             raise InvalidRequest(
-                f"{param}: got {len(tokens)} tokens, expected fewer than {self.model.context}, the context.",
+                f"{param}: got {len(tokens)} tokens, expected at most {self.model.context}, the context.",
                 param=param,
             )

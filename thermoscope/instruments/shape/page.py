@@ -33,7 +33,7 @@ def check(path: Path) -> None:
         raise InvalidRequest(f"--figure: got {path.name!r}, expected a name that ends in .html or .png.")
     if path.suffix.lower() == ".png" and find_spec("kaleido") is None:
         raise InvalidRequest(
-            "--figure: PNG needs the package kaleido and a Chromium; run `pip install 'thermoscope[png]'`, "
+            "--figure: PNG needs the package kaleido and a Chromium; run `pip install kaleido`, "
             "or take .html."
         )
     if not path.parent.is_dir():
@@ -106,8 +106,8 @@ def _drawn(figures: Any) -> str:
 
 
 def _calls(figures: "tuple[Figure, ...]") -> str:
-    """`</` would end the script, wherever it stood in a label."""
-    specs = json.dumps([figure.to_dict() for figure in figures], allow_nan=False).replace("</", "<\\/")
+    """`<` is escaped: `</script` would end the script, and `<!--<script` would hide its end."""
+    specs = json.dumps([figure.to_dict() for figure in figures], allow_nan=False).replace("<", "\\u003c")
     return (
         "<script>(function (root) { "
         f"{specs}.forEach(function (spec, index) {{ "
@@ -118,13 +118,18 @@ def _calls(figures: "tuple[Figure, ...]") -> str:
 
 def _table(table: Table) -> str:
     head = "".join(
-        f'<th title="{html.escape(_meaning(each))}">{html.escape(each.key)}</th>' for each in table.columns
+        f'<th title="{html.escape(_meaning(each))}">{html.escape(_heading(each))}</th>'
+        for each in table.columns
     )
     rows = "".join(
         f"<tr>{''.join(_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))}</tr>"
         for row in table.rows
     )
     return f"<table><caption>{html.escape(table.title)}</caption><tr>{head}</tr>{rows}</table>"
+
+
+def _heading(column: Column) -> str:
+    return f"{column.key} [{column.unit}]" if column.unit else column.key
 
 
 def _meaning(column: Column) -> str:

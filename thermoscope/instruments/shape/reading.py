@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.figure import Figure
+
+EXACT = 1e-10  # the tolerance of an identity in float64, relative to what it is about
 
 Cell = float | int | str | bool | None
 
@@ -112,8 +115,14 @@ class Reading:
         return all(check.passed for check in self.checks)
 
     def table(self, name: str) -> Table:
-        """The table of that name."""
-        return next(table for table in self.tables if table.name == name)
+        """The table of that name.
+
+        **Errors:** `InvalidRequest`, which names those that there are.
+        """
+        tables = {table.name: table for table in self.tables}
+        if name not in tables:
+            raise InvalidRequest(f"table: got {name!r}, expected one of {', '.join(tables)}.", param="table")
+        return tables[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the figures; a number that JSON lacks is the string "inf" or "-inf"."""

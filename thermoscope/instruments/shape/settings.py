@@ -32,6 +32,7 @@ def _encodable(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Short = Annotated[str, Field(max_length=10_000), AfterValidator(_encodable)]  # a label, what follows a prompt
 Many = Annotated[tuple[Value, ...], Field(strict=False)]  # a list will do, which is what JSON has
 _Finite = Annotated[float, Field(ge=0)]
 Temperature = Annotated[
@@ -67,6 +68,16 @@ def setting(default: Any = ..., *, meaning: str, unit: str, argument: bool = Fal
     """
     about: dict[str, Any] = {"unit": unit, "argument": argument}
     return Field(default, description=meaning, json_schema_extra=about, **bounds)
+
+
+class PromptSettings(Settings):
+    """Settings of an instrument that looks at what follows a prompt."""
+
+    prompt: Text = setting(
+        meaning="The text whose next token is asked for.", unit="text", argument=True, min_length=1,
+        max_length=100_000,
+    )  # fmt: skip
+    chat: bool = setting(False, meaning="Take the prompt as a user's message in a chat.", unit="switch")
 
 
 def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[str, str | None]:

@@ -6,8 +6,8 @@ import pytest
 from gguf import GGUFReader, GGUFWriter
 
 from tests.models.tiny import write_gguf
+from thermoscope.catalogue.gguf_header import read_header
 from thermoscope.errors import BadModelFile, ThermoscopeError, UnsupportedModel
-from thermoscope.models.gguf_header import read_header
 
 
 def same_as_the_packages_reader(path: Path) -> None:

@@ -1,0 +1,177 @@
+r"""What one layer keeps of a token for its backward pass, and what that pass holds for a moment.
+
+Counted tensor by tensor from autograd's rules: a frozen linear map keeps nothing of its input, a trained one
+keeps it; a product of two tensors keeps both; softmax keeps its result. Bytes a token; w is the width of a
+number.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from thermoscope.catalogue.architecture import Architecture, Matrix
+from thermoscope.planning.memory.adapter import Adapter
+from thermoscope.planning.memory.stack import Stack
+
+Attention = Literal["flash", "sdpa", "eager"]
+FLOAT32 = 4
+MASK = 1  # a bool of dropout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Bytes a token: what a layer keeps by part, and what its backward pass adds at worst.
+
+    - `norms`, `attention`, `scores` (quadratic: with eager attention only), `mlp`, `adapters`.
+    - `backward`: kept and temporary together, where the backward pass stands highest.
+    """
+
+    norms: float
+    attention: float
+    scores: float
+    mlp: float
+    adapters: float
+    backward: float
+
+    @property
+    def kept(self) -> float:
+        """All that is kept from the forward pass."""
+        return self.norms + self.attention + self.scores + self.mlp + self.adapters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What gets gradients: `weights`, all of them; or an adapter; or neither, behind a trained prefix or
+    prompt.
+
+    `quantised`: the frozen weights are.
+    """
+
+    weights: bool = False
+    adapter: Adapter | None = None
+    quantised: bool = False
+
+
+def layer(
+    shape: Architecture,
+    index: int,
+    trained: Trained,
+    stack: Stack,
+    attention: Attention,
+    *,
+    context: int,
+    width: int = 2,
+    split: int = 1,
+) -> Layer:
+    """One layer's activations.
+
+    - `context`: how many positions a token's scores span. `width`: bytes of an activation.
+    - `split`: devices that share each layer's heads and MLP columns; the stream stands whole on each.
+
+    **Errors:** `InvalidRequest` for an adapter that does not fit the matrices.
+    """
+    h = shape.hidden
+    copies = trained.quantised and stack.quantised_input
+    inputs = trained.weights or copies
+    norms = _norms(shape, trained, stack, width) + inputs * _norm_outputs(shape) * width * h
+    heads = (_attention(shape, stack, attention, width, inputs=inputs) + copies * width * h) / split
+    scores = shape.heads * context * _score_bytes(width) * (attention == "eager") / split
+    wide = FLOAT32 if trained.quantised and stack.wide_quantised else width
+    mlp, moment = _mlp(
+        shape, index, trained, stack, wide, inputs=trained.weights + copies + stack.keeps_product
+    )
+    mlp, moment = mlp / split, moment / split
+    adapters = _adapters(shape, index, trained.adapter, stack, width)
+    product = _product(shape, index) * width / split if trained.weights else 0.0
+    kept = norms + heads + scores + mlp + adapters
+    stream = 2 * width * h  # the layer's own result, and its gradient
+    in_mlp = kept - product + stream + moment  # the product is gone once the down projection has its gradient
+    in_attention = kept - mlp + stream + heads
+    if attention == "eager":
+        in_attention += shape.heads * context * (width + 2 * FLOAT32) / split
+    return Layer(
+        norms=norms, attention=heads, scores=scores, mlp=mlp, adapters=adapters,
+        backward=max(in_mlp, in_attention),
+    )  # fmt: skip
+
+
+def _norms(shape: Architecture, trained: Trained, stack: Stack, width: int) -> float:
+    """What the norms keep of their inputs. Two norms of one input (a parallel block's) keep it once."""
+    count = shape.norms if not shape.parallel_block or shape.norm == "rms" else 1
+    scales = FLOAT32 * count * (1 if shape.norm == "rms" else 2)  # 1/rms, or the mean and 1/deviation
+    if shape.norm == "layer" or not stack.norm_copy:
+        return float(scales + count * width * shape.hidden)
+    copy = scales + count * FLOAT32 * shape.hidden
+    return copy + trained.weights * count * width * shape.hidden  # what the norm's own weight multiplies
+
+
+def _norm_outputs(shape: Architecture) -> int:
+    """Distinct normed streams that linear maps read: attention's and the MLP's, or one for both."""
+    return 1 if shape.parallel_block and shape.norms == 1 else 2
+
+
+def _attention(shape: Architecture, stack: Stack, attention: Attention, width: int, *, inputs: bool) -> float:
+    """Q, K, V and the result, and for a fused kernel one float32 a head of what the softmax summed up to."""
+    if latent := shape.latent:
+        key = shape.heads * (latent.nope_dim + latent.rope_dim)
+        value = shape.heads * latent.v_dim
+        return width * (2 * key + 2 * value) + FLOAT32 * shape.heads
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    shared = query if stack.repeats_kv or attention == "eager" else key
+    result = query if inputs or attention != "eager" else 0  # a fused kernel keeps its own
+    numbers = query + 2 * shared + result
+    if stack.fused_qkv:  # V is a view of the whole product where no copy is made for other heads
+        numbers += query + 2 * key - (shared if shared == key else 0)
+    return width * numbers + FLOAT32 * shape.heads * (attention != "eager")
+
+
+def _score_bytes(width: int) -> int:
+    """Eager attention keeps the softmax in float32, and its copy in the model's type."""
+    return FLOAT32 if width == FLOAT32 else FLOAT32 + width
+
+
+def _mlp(
+    shape: Architecture, index: int, trained: Trained, stack: Stack, width: int, *, inputs: int
+) -> tuple[float, float]:
+    """What the MLP keeps, and the gradients that its backward pass holds at once.
+
+    `inputs`: how many times the down projection's input is kept.
+    """
+    product = _product(shape, index)
+    inner = (2 if stack.fused_mlp else 3) if shape.gated else 1
+    kept = width * product * (inner + inputs)
+    moment = width * product * (3 if shape.gated else 2)
+    experts = shape.experts
+    if experts is not None and experts.at(index):  # rows sorted to experts, and what each expert gave
+        kept += width * shape.hidden * experts.active * (1 + trained.weights)
+    return float(kept), float(moment)
+
+
+def _product(shape: Architecture, index: int) -> int:
+    """Numbers between up and down, over all experts that work on a token."""
+    experts = shape.experts
+    if experts is None or not experts.at(index):
+        return shape.ffn
+    return experts.active * experts.ffn + experts.shared_ffn
+
+
+def _adapters(shape: Architecture, index: int, adapter: Adapter | None, stack: Stack, width: int) -> float:
+    """What adapters keep: their input (after dropout, with its mask), and the rank's numbers."""
+    if adapter is None:
+        return 0.0
+    copied = stack.adapter_copy and adapter.width > width
+    each_input = (adapter.width if copied else width) + MASK * adapter.dropout
+    kept, seen = 0.0, set()
+    for matrix in adapter.on(shape, index):
+        source = _source(matrix)
+        shared = stack.shared_input or not (adapter.dropout or copied)
+        if not shared or source not in seen:
+            kept += each_input * matrix.columns * matrix.active
+        seen.add(source)
+        kept += width * matrix.active * (adapter.rank + 2 * matrix.rows * adapter.dora)
+    return kept
+
+
+def _source(matrix: Matrix) -> str:
+    """Which tensor a matrix reads."""
+    name = matrix.name.rpartition(".")[2]
+    return {"k": "q", "v": "q", "kv_a": "q", "q_a": "q", "up": "gate"}.get(name, name)
