@@ -11,6 +11,8 @@ from thermoscope.engine.logits import Logits
 from thermoscope.engine.request import Sampling
 from thermoscope.laws import penalties
 
+_NOTHING = np.arange(0), np.zeros(0)
+
 
 class Adjustments:
     """What one answer's logits lose and gain. It remembers what was said, and where the prompt ended."""
@@ -37,12 +39,14 @@ class Adjustments:
 
     def apply(self, row: Float[np.ndarray, "vocab"]) -> Logits:
         """The row with its penalties and bias."""
+        if not self._stages:
+            return Logits(row, *_NOTHING)
         stages = []
         for stage in self._stages:
             about = self._about(stage)
             ids = np.fromiter(about.keys(), dtype=np.int64, count=len(about))
             stages.append((stage, ids, np.fromiter(about.values(), dtype=np.float64, count=len(about))))
-        touched = np.unique(np.concatenate([ids for _, ids, _ in stages])) if stages else np.arange(0)
+        touched = np.unique(np.concatenate([ids for _, ids, _ in stages]))
         values = row[touched].astype(np.float64)
         sampling = self._sampling
         for stage, ids, numbers in stages:

@@ -27,9 +27,15 @@ FEW = 1024  # tokens whose noise numpy makes sooner than the kernel looks at all
 
 
 class Left(NamedTuple):
-    """What the filters left: ids, rising (None: all), the temperature of the draw, and each filter's cut."""
+    """What the filters left.
+
+    `members`: ids, rising; None for all. `logits`: theirs, in float64; of all, none. `greatest`: of them.
+    `temperature`: of the draw. `cuts`: what each filter did.
+    """
 
     members: Int[np.ndarray, "kept"] | None
+    logits: Float[np.ndarray, "kept"]
+    greatest: float
     temperature: float
     cuts: Sequence[Cut] = ()
 
@@ -70,33 +76,38 @@ class Sampler:
         logits = self._adjustments.apply(row)
         asked = raw if not len(logits.touched) else _summary(logits, raw, self.temperature)
         left = self._filtered(logits, asked, position)
-        token = self._race(logits, left, asked, position)
+        token = self._race(logits, left, position)
         record = None
         if tokenizer is not None or self._mu < math.inf:
             drawn = self._drawn(logits, asked, left)
             if tokenizer is not None:
-                record = _record(logits, raw, left, drawn, token, tokenizer)
+                removed = self._removed(logits, asked, left, drawn)
+                record = _record(logits, raw, left, drawn, removed, token, tokenizer)
             self._steer(drawn.logprob(float(logits.at(np.array([token]))[0])), left.cuts)
         self._adjustments.say(token)
         return token, record
 
     def _filtered(self, logits: Logits, asked: Summary, position: int) -> Left:
         """What the filters leave. Where that is among the best, which are in hand, nothing else is seen."""
-        if self._seen_at == 0:
-            return Left(asked.best[:1], 0.0)
-        if self._first is None:
-            temperature = self._seen_at
-            if temperature is None:
-                temperature = self._profile.temperature(logits.all, self._filters)
-            return Left(None if temperature else asked.best[:1], temperature)
+        temperature = self._seen_at
+        if temperature is None and self._first is None:
+            temperature = self._profile.temperature(logits.all, self._filters)
+        if temperature == 0 or self._first is None:
+            members = asked.best[:1] if temperature == 0 else None
+            return Left(members, logits.at(asked.best[:1]), asked.greatest, temperature or 0.0)
         coin = noise.coin(self._seed, self._choice, position) if self._filters.xtc_probability else 1.0
         mass = None if self._seen_at is None else asked.mass
-        if mass is not None and self._first not in WHOLE:
+        enough = self._first not in WHOLE and not (
+            self._first == "top_k" and self._filters.top_k >= ALTERNATIVES
+        )
+        if mass is not None and enough:
             head = logits.at(asked.best)
             left = self._cut(head, coin, mass, above=float(head[-1]))
             if left is not None and left.cuts:
                 assert left.members is not None
-                return left._replace(members=np.sort(asked.best[left.members]))
+                ids = asked.best[left.members]
+                order = np.argsort(ids)
+                return left._replace(members=ids[order], logits=left.logits[order])
         left = self._cut(logits.all, coin, mass)
         assert left is not None
         return left
@@ -109,26 +120,22 @@ class Sampler:
         Where no filter cut (XTC's coin may miss), nothing is known of logits that are not here.
         """
         cuts: list[Cut] = []
-        members, temperature = None, 1.0
         for cut in self._profile.cuts(logits, self._filters, coin=coin, mu=self._mu, mass=mass):
-            _, members, temperature, law = cut
-            if law is not None:
-                assert members is not None
-                if not cuts and not logits[members].min() > above:
+            if cut.law is not None:
+                if not cuts and not cut.logits.min() > above:
                     return None
                 cuts.append(cut)
-        return Left(members, temperature, cuts)
+        return Left(cut.members, cut.logits, float(cut.logits.max()), cut.temperature, cuts)
 
-    def _race(self, logits: Logits, left: Left, asked: Summary, position: int) -> int:
+    def _race(self, logits: Logits, left: Left, position: int) -> int:
         """The token with the greatest z / T + noise.
 
         Of many, the kernel finds the best among the model's own logits, which meets those that were changed.
         """
-        members, temperature = left.members, left.temperature
-        if temperature == 0:
+        members, z = left.members, left.logits
+        if left.temperature == 0:
             assert members is not None
             return int(members[0])
-        greatest = asked.greatest if members is None else float(logits.at(members).max())
         if members is None or len(members) > FEW:
             key = noise.key(self._seed, self._choice, position)
             own = logits.row
@@ -140,38 +147,48 @@ class Sampler:
                 own = own.copy()
                 members = members[np.isfinite(own[members])]
                 own[members] = -np.inf
-            best = draw(own, greatest, temperature, key)
+            best = draw(own, left.greatest, left.temperature, key)
             if not len(members):
                 return best
             if np.isfinite(own[best]):
                 members = np.append(members, best)
+            z = logits.at(members)
         dice = noise.gumbel(self._seed, self._choice, position, members)
         # Differences from the best: a small T would send logits themselves to infinity.
         with np.errstate(over="ignore"):
-            tempered = (logits.at(members) - greatest) / temperature
+            tempered = (z - left.greatest) / left.temperature
         return int(members[(tempered + dice).argmax()])
 
     def _drawn(self, logits: Logits, asked: Summary, left: Left) -> Drawn:
         """The distribution that is drawn from."""
-        members, temperature = left.members, left.temperature
-        if temperature == 0:
-            return Drawn(0.0, asked.greatest, 1.0)
-        if members is None and temperature == self._seen_at:
-            return Drawn(temperature, asked.greatest, asked.mass)
-        inside = logits.all if members is None else logits.at(members)
-        return Drawn(temperature, float(inside.max()), float(boltzmann.weights(inside, temperature).sum()))
+        if left.temperature == 0:
+            return Drawn(0.0, left.greatest, 1.0)
+        if left.members is None and left.temperature == self._seen_at:
+            return Drawn(left.temperature, asked.greatest, asked.mass)
+        z = logits.all if left.members is None else left.logits
+        mass = float(boltzmann.weights(z, left.temperature, greatest=left.greatest).sum())
+        return Drawn(left.temperature, left.greatest, mass)
+
+    def _removed(self, logits: Logits, asked: Summary, left: Left, drawn: Drawn) -> float:
+        """The probability that the filters cut off, of all or, where T changed on the way, of each's own."""
+        if left.members is None or len(left.members) == len(logits.row):
+            return 0.0
+        if 0 < left.temperature == self._seen_at:
+            stands = math.exp((left.greatest - asked.greatest) / left.temperature)
+            return max(0.0, 1 - stands * drawn.mass / asked.mass)
+        return 1 - math.prod(1 - cut.law.removed for cut in left.cuts if cut.law is not None)
 
     def _steer(self, logprob: float, cuts: Sequence[Cut]) -> None:
         """Let Mirostat see the surprise of a token that had this probability among what was left."""
         if self._mu == math.inf:
             return
         if not self._profile.mirostat_alone:  # in front of its own cut, then
-            logprob += sum(math.log1p(-law.removed) for name, _, _, law in cuts if name == "mirostat" and law)
+            logprob += sum(math.log1p(-cut.law.removed) for cut in cuts if cut.law and cut.name == "mirostat")
         self._mu = mirostat.steered(self._mu, logprob, self._filters.mirostat_tau, self._filters.mirostat_eta)
 
 
 def _record(
-    logits: Logits, raw: Summary, left: Left, drawn: Drawn, token: int, tokenizer: Tokenizer
+    logits: Logits, raw: Summary, left: Left, drawn: Drawn, removed: float, token: int, tokenizer: Tokenizer
 ) -> Record:
     best = logits.row[raw.best]
     return Record(
@@ -180,7 +197,7 @@ def _record(
         entropy=raw.entropy,
         log_z=raw.log_z,
         kept=len(logits.row) if left.members is None else len(left.members),
-        removed_mass=1 - math.prod(1 - cut.law.removed for cut in left.cuts if cut.law is not None),
+        removed_mass=removed,
         alternatives=Alternatives(
             raw.best,
             best,

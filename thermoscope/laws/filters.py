@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 from thermoscope.laws.ranges import within
 
@@ -39,7 +40,7 @@ class Filters:
         within("mirostat_eta", self.mirostat_eta, 0, math.inf)
         within("top_k", self.top_k, 0, math.inf, whole=True)
 
-    @property
+    @cached_property
     def active(self) -> dict[str, str]:
         """The stages that are not neutral: name -> the field that says so."""
         return {stage: name for stage, name in _DECIDES.items() if getattr(self, name) != _NEUTRAL[name]}

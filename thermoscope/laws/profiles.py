@@ -40,10 +40,11 @@ WHOLE = SUMMED | {"top_n_sigma"}  # filters that need to see every logit
 
 
 class Cut(NamedTuple):
-    """A stage while it runs: ids left, rising, None while all are; T from there on; what the law answered."""
+    """A stage while it runs: ids left, rising, None while all are; their logits; T; what the law answered."""
 
     name: str
     members: Int[np.ndarray, "kept"] | None
+    logits: Float[np.ndarray, "kept"]
     temperature: float
     law: truncation.Kept | None
 
@@ -164,7 +165,7 @@ class Profile:
                 if temperature == 0:
                     best = np.array([z.argmax()])
                     members, z, mass = best if members is None else members[best], z[best], None
-                yield Cut(name, members, temperature, None)
+                yield Cut(name, members, z, temperature, None)
             elif name in values:
                 known = {} if name in SUMMED else {"mass": mass}
                 law = _LAWS[name](z, values[name], temperature, **known, **self.rules.get(name, {}))
@@ -182,7 +183,7 @@ class Profile:
                 elif name != "xtc":  # which takes from the top
                     masked = 0
                 z = z[law.members]
-                yield Cut(name, members, temperature, law)
+                yield Cut(name, members, z, temperature, law)
 
     def temperature(self, logits: Float[np.ndarray, "some"], filters: Filters, masked: int = 0) -> float:
         """T at its stage, for the logits that reach it, and how many more the engine has there at -inf."""

@@ -95,11 +95,13 @@ def top_k(
     logits = _checked(logits, temperature)
     if not 0 < k < len(logits):
         return Kept(logits, np.arange(len(logits)), temperature, mass)
-    edge = _greatest(logits, k)
+    candidates = _candidates(logits, k)
+    z = logits[candidates]
+    edge = np.partition(z, -k)[-k]
     if ties == "all":
-        return Kept(logits, np.flatnonzero(logits >= edge), temperature, mass)
-    above, equal = np.flatnonzero(logits > edge), np.flatnonzero(logits == edge)
-    members = np.concatenate((above, equal[: k - len(above)]))
+        return Kept(logits, candidates[z >= edge], temperature, mass)
+    above = z > edge
+    members = np.concatenate((candidates[above], candidates[z == edge][: k - np.count_nonzero(above)]))
     members.sort()
     return Kept(logits, members, temperature, mass)
 
@@ -265,14 +267,14 @@ def _checked(logits: Float[np.ndarray, "vocab"], temperature: float) -> Float[np
     return boltzmann.checked(logits)
 
 
-def _greatest(logits: Float[np.ndarray, "vocab"], k: int) -> float:
-    """The k-th greatest logit."""
+def _candidates(logits: Float[np.ndarray, "vocab"], k: int) -> Int[np.ndarray, "some"]:
+    """Ids, rising, of which none but these can be among the k best."""
     columns = len(logits) // ROWS
-    if k <= columns:
-        # The greatest of each column are logits, so the k-th greatest of all is no less than theirs.
-        heads = logits[: ROWS * columns].reshape(ROWS, columns).max(axis=0)
-        logits = logits[logits >= np.partition(heads, -k)[-k]]
-    return float(np.partition(logits, -k)[-k])
+    if k > columns:
+        return np.arange(len(logits))
+    # The greatest of each column are logits, so the k-th greatest of all is no less than theirs.
+    heads = logits[: ROWS * columns].reshape(ROWS, columns).max(axis=0)
+    return np.flatnonzero(logits >= np.partition(heads, -k)[-k])
 
 
 def _weights(
@@ -325,7 +327,8 @@ def _fewest(
     side: Literal["left", "right"] = "right" if beyond else "left"
     nearest = float(distance.min())
     while True:
-        ids = np.flatnonzero(distance <= nearest + reach)
+        few = len(distance) <= FEW
+        ids = np.arange(len(distance)) if few else np.flatnonzero(distance <= nearest + reach)
         weights = weigh(ids)
         if weights.sum() > goal or len(ids) == np.count_nonzero(distance < np.inf):
             break
@@ -343,6 +346,6 @@ def _fewest(
     last = int(np.searchsorted(np.cumsum(weights[order]), goal, side))
     if ties == "all" and len(ids):
         return np.flatnonzero(distance <= distance[ids[min(last, len(ids) - 1)]])
-    members: Int[np.ndarray, "kept"] = np.concatenate((sure, ids[: last + 1]))
-    members.sort()
+    members: Int[np.ndarray, "kept"] = np.concatenate((sure, np.sort(ids[: last + 1])))
+    members.sort(kind="stable")  # which merges two runs
     return members
