@@ -26,6 +26,7 @@ from thermoscope.instruments.shape.settings import explain
 
 logger = logging.getLogger(__name__)
 
+UNEXPECTED = "Something unexpected failed here; the server's log has the details. Try again."
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for an answer that nobody waits for
 
 
@@ -58,8 +59,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return 500, _body(str(error), kind="server_error")
         case _:
             logger.error("unexpected error while answering", exc_info=error)
-            message = "Something unexpected failed here; the server's log has the details. Try again."
-            return 500, _body(message, kind="server_error")
+            return 500, _body(UNEXPECTED, kind="server_error")
 
 
 def respond(error: Exception) -> JSONResponse:

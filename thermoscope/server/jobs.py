@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from thermoscope.errors import InstrumentNotFound, ReadingCancelled, ThermoscopeError, TooBusy
 from thermoscope.instruments import Instrument
 from thermoscope.instruments.shape.lab import Lab, Progress
+from thermoscope.server.errors import UNEXPECTED
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-UNEXPECTED = "Something unexpected failed here; the server's log has the details. Try again."
 WAITING = 16  # readings that wait at most
 KEPT = 64  # readings that can be fetched after they ended
 NICE = 10  # of the thread that reads, beside the engine's 0

@@ -4,24 +4,18 @@ Unknown fields are refused, so a misspelt one never passes in silence. A field t
 this engine does not is declared with the one value that changes nothing.
 """
 
-import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
+
+from thermoscope.instruments.shape.settings import Endless, Text
 
 Empty = Annotated[list[Any], Field(max_length=0)]
 TokenId = Annotated[int, Field(ge=0)]
 
 
-def _infinity(value: object) -> object:
-    return math.inf if value == "inf" else value
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
-Endless = Annotated[
-    float, Field(ge=0), BeforeValidator(_infinity, json_schema_input_type=float | Literal["inf"])
-]
 
 
 def _as_list(value: object) -> object:
@@ -34,17 +28,6 @@ def _as_parts(value: object) -> object:
     if not isinstance(value, list):
         raise PydanticCustomError("content", "Input should be a string or a list of text parts")
     return value
-
-
-def _whole(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("text", "Input should be text without half surrogate pairs") from None
-    return value
-
-
-Text = Annotated[str, AfterValidator(_whole)]
 
 
 class _Body(BaseModel):

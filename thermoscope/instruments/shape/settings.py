@@ -35,9 +35,10 @@ Text = Annotated[str, AfterValidator(_encodable)]
 Short = Annotated[str, Field(max_length=10_000), AfterValidator(_encodable)]  # a label, what follows a prompt
 Many = Annotated[tuple[Value, ...], Field(strict=False)]  # a list will do, which is what JSON has
 _Finite = Annotated[float, Field(ge=0)]
-Temperature = Annotated[
+Endless = Annotated[
     float, Field(ge=0), BeforeValidator(_infinity, json_schema_input_type=_Finite | Literal["inf"])
 ]
+Temperature = Endless
 
 
 class Settings(BaseModel):
