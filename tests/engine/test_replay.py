@@ -43,6 +43,7 @@ def test_every_quantity_has_its_shape_in_every_layer(family, whole):
         "k": (n, config.kv_heads, config.head_dim),
         "v": (n, config.kv_heads, config.head_dim),
         "attention": (config.heads, n, n),
+        "head_out": (n, config.heads, config.head_dim),
         "attention_out": (n, config.hidden),
         "mlp_out": (n, config.hidden),
     }
