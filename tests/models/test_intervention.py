@@ -1,4 +1,4 @@
-"""Interventions on the rows of a call, against loops over rows and positions; in a network: test_counterfactual."""
+"""Interventions on the rows of a call, against loops; in a network: tests/engine/test_counterfactual."""
 
 import pytest
 import torch
