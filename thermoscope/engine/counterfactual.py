@@ -6,7 +6,7 @@ What comes before the first change is the same in both, so it is run once and it
 
 from collections.abc import Collection, Iterator, Sequence
 
-from thermoscope.engine.replay import Chunk, Place, Quantity, See, chunks
+from thermoscope.engine.replay import Chunk, Keep, Place, See, chunks
 from thermoscope.errors import InvalidRequest
 from thermoscope.models.intervention import Intervention, first_touched
 from thermoscope.models.model import Model
@@ -24,7 +24,7 @@ class Counterfactual:
     def plain(
         self,
         *,
-        keep: Collection[Quantity] = (),
+        keep: Keep = (),
         layers: Collection[int] | None = None,
         logits: bool = False,
         see: See | None = None,
@@ -36,7 +36,7 @@ class Counterfactual:
         self,
         interventions: Sequence[Intervention],
         *,
-        keep: Collection[Quantity] = (),
+        keep: Keep = (),
         layers: Collection[int] | None = None,
         logits: bool = False,
         see: See | None = None,
@@ -60,7 +60,7 @@ class Counterfactual:
         self,
         interventions: Sequence[Intervention],
         place: Place,
-        keep: Collection[Quantity],
+        keep: Keep,
         layers: Collection[int] | None,
         logits: bool,
         see: See | None,

@@ -31,7 +31,8 @@ class Gradient:
 def gradients(network: Exact, items: Sequence[Item], layers: Collection[int] | None = None) -> list[Gradient]:
     r"""Gradients of every item, all in one sweep forward and one back, a layer at a time.
 
-    $$\nabla_\ell = \nabla_{\ell+1} \, \frac{\partial g_\ell(h_\ell)}{\partial h_\ell}, \qquad h_{\ell+1} = g_\ell(h_\ell)$$
+    $$\nabla_\ell = \nabla_{\ell+1} \, \frac{\partial g_\ell(h_\ell)}{\partial h_\ell},
+    \qquad h_{\ell+1} = g_\ell(h_\ell)$$
 
     Only each layer's stream is kept between the sweeps; a layer is run again to go back through it. Items do
     not touch each other; they share the making of the layers.

@@ -4,7 +4,7 @@ The pass uses the decoder's own arithmetic at prefill speed, so what it shows is
 that every reading prints says how exactly (`Replay.logprob_residual`).
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -16,11 +16,13 @@ from thermoscope.engine.scheduler import PREFILL_CHUNK
 from thermoscope.engine.trace import Trace
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.distribution import log_z
 from thermoscope.models.intervention import Intervention, Overwrite, check
 from thermoscope.models.model import Model
 from thermoscope.models.probe import Probe
 
 Quantity = Literal["residual", "q", "k", "v", "attention", "head_out", "attention_out", "mlp_out"]
+Keep = Collection[Quantity] | Mapping[Quantity, Collection[int] | None]
 See = Callable[[Quantity, int, int, Tensor], None]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
@@ -84,7 +86,7 @@ def replay(
     model: Model,
     tokens: Sequence[int],
     *,
-    keep: Collection[Quantity] = (),
+    keep: Keep = (),
     layers: Collection[int] | None = None,
     logits: bool = False,
     interventions: Sequence[Intervention] = (),
@@ -92,7 +94,7 @@ def replay(
     """Run a sequence through the model once.
 
     - `keep`: which quantities to return. `layers`: of which layers, None being all; `residual` also takes
-      the number of layers, for the stream before the final norm.
+      the number of layers, for the stream before the final norm. A mapping gives each its own layers.
     - `logits`: whether to keep every position's logits (4 bytes for each token and vocabulary entry).
     - `interventions`: what is changed on the way (`models.intervention`), in the same arithmetic.
 
@@ -107,7 +109,7 @@ def chunks(
     model: Model,
     tokens: Sequence[int],
     *,
-    keep: Collection[Quantity] = (),
+    keep: Keep = (),
     layers: Collection[int] | None = None,
     logits: bool = False,
     interventions: Sequence[Intervention] = (),
@@ -121,19 +123,20 @@ def chunks(
       rows of one layer are in memory.
     - `place`: the cache to run in, and from which token on; None is from the first, in a new one.
     """
-    wanted = set(range(model.config.layers + 1)) if layers is None else set(layers)
-    _check(model, tokens, keep, wanted)
+    each = keep if isinstance(keep, Mapping) else dict.fromkeys(keep, layers)
+    every = range(model.config.layers + 1)
+    wanted = {name: set(every if of is None else of) for name, of in each.items()}
+    _check(model, tokens, wanted)
     check(interventions, len(tokens), model.config)
     place = place or Place(model.cache(slots=1, context=len(tokens)))
-    return _chunks(model, tokens, frozenset(keep), wanted, logits, interventions, see, place)
+    return _chunks(model, tokens, wanted, logits, interventions, see, place)
 
 
 @torch.inference_mode()
 def _chunks(
     model: Model,
     tokens: Sequence[int],
-    keep: frozenset[Quantity],
-    layers: set[int],
+    wanted: dict[Quantity, set[int]],
     logits: bool,
     interventions: Sequence[Intervention],
     see: See | None,
@@ -149,13 +152,14 @@ def _chunks(
         else:
             kept[quantity, layer] = rows
 
-    probe = Probe(look, lambda name, layer: name in keep and layer in layers) if keep else None
+    places = {(name, layer) for name, layers in wanted.items() for layer in layers}
+    probe = Probe(look, lambda name, layer: (name, layer) in places) if places else None
     for start, hidden in _hidden(model, tokens, place, probe, interventions):
         scores = model.decoder.logits(hidden)
         following = torch.tensor(tokens[start + 1 : start + len(hidden) + 1])
-        given = scores[: len(following)].double()
-        chosen = given.gather(1, following[:, None])[:, 0]
-        yield Chunk(start, chosen - given.logsumexp(dim=-1), scores if logits else None, dict(kept))
+        given = scores[: len(following)]
+        chosen = given.gather(1, following[:, None])[:, 0].double()
+        yield Chunk(start, chosen - log_z(given), scores if logits else None, dict(kept))
 
 
 def logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Float[Tensor, "some vocab"]]:
@@ -163,7 +167,7 @@ def logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Flo
 
     Chunks before it give no rows, and take no time for the head. Errors as in `replay`, and at once.
     """
-    _check(model, tokens, (), set())
+    _check(model, tokens, {})
     return _logits_from(model, tokens, first)
 
 
@@ -219,7 +223,7 @@ def _joined(quantity: Quantity, chunks: list[Tensor], tokens: int) -> Tensor:
     return torch.cat(padded, dim=1)
 
 
-def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: set[int]) -> None:
+def _check(model: Model, tokens: Sequence[int], keep: Mapping[Quantity, set[int]]) -> None:
     if unknown := sorted(set(keep) - set(QUANTITIES)):
         raise InvalidRequest(
             f"keep: got {unknown[0]!r}, expected some of {', '.join(QUANTITIES)}.", param="keep"
@@ -230,7 +234,7 @@ def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: s
             f"{model.config.family} shows here.",
             param="keep",
         )
-    if beyond := sorted(layers - set(range(model.config.layers + 1))):
+    if beyond := sorted(set().union(*keep.values()) - set(range(model.config.layers + 1))):
         raise InvalidRequest(f"layers: got {beyond[0]}, expected 0 to {model.config.layers}.", param="layers")
     vocab = model.config.vocab
     if outside := [token for token in tokens if not 0 <= token < vocab]:

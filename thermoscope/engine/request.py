@@ -8,6 +8,7 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.laws.filters import Filters
 from thermoscope.laws.profiles import PROFILES, Profile
 from thermoscope.laws.ranges import within
+from thermoscope.models.intervention import Add
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,13 +144,15 @@ class Request:
     """One prompt, ready for the engine.
 
     `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
-    requests of other people go first.
+    requests of other people go first. `steer`: vectors added to the residual stream of every token, of the
+    prompt as of the answer; a replay of the answer sees what spoke if it is given the same interventions.
     """
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
     background: bool = False
+    steer: tuple[Add, ...] = ()
 
 
 _PENALTIES = (
