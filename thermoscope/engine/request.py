@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws.filters import Filters
 from thermoscope.laws.profiles import PROFILES, Profile
 from thermoscope.laws.ranges import within
-from thermoscope.models.intervention import Add
+
+if TYPE_CHECKING:  # settings are checked before torch is imported
+    from thermoscope.models.intervention import Add
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +155,7 @@ class Request:
     sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
     background: bool = False
-    steer: tuple[Add, ...] = ()
+    steer: "tuple[Add, ...]" = ()
 
 
 _PENALTIES = (
