@@ -64,7 +64,7 @@ def margin(model, request, said, token, rival):
     """
     logits = replay(model, [*request.prompt, *said], logits=True).logits[-1].double().numpy()
     sampling = request.sampling
-    for bound in np.linspace(0, tie(model), 51):
+    for bound in np.unique(np.linspace(0, tie(model), 51)):
         reach = bound / 2 * (sampling.temperature or 1)
         for above, below in ((0, 0), (-1, 1), (1, -1)):  # the nucleus ends later, or sooner
             moved = logits + reach * np.where(logits > logits[token], above, below)
