@@ -25,10 +25,10 @@ def tie(model):
 
 
 SETTINGS = (
-    Sampling(temperature=0.0, max_tokens=40, ignore_eos=True),
-    Sampling(temperature=0.8, top_p=0.9, seed=11, max_tokens=40, ignore_eos=True),
-    Sampling(temperature=1.0, top_k=50, min_p=0.02, seed=2**63, max_tokens=40, ignore_eos=True),
-    Sampling(temperature=1.3, seed=-5, max_tokens=40, ignore_eos=True),
+    Sampling(temperature=0.0, max_tokens=24, ignore_eos=True),
+    Sampling(temperature=0.8, top_p=0.9, seed=11, max_tokens=24, ignore_eos=True),
+    Sampling(temperature=1.0, top_k=50, min_p=0.02, seed=2**63, max_tokens=24, ignore_eos=True),
+    Sampling(temperature=1.3, seed=-5, max_tokens=24, ignore_eos=True),
 )
 
 
@@ -129,7 +129,7 @@ def test_cached_decoding_gives_what_one_uncached_pass_gives(real, alone):
 
 def test_streamed_tokens_and_text_are_those_of_the_whole(real):
     with LanguageModel(lambda: Engine(real, slots=2, context=512)) as lm:
-        settings = {"temperature": 0.9, "seed": 4, "max_tokens": 40}
+        settings = {"temperature": 0.9, "seed": 4, "max_tokens": 24}
         reply = lm.chat("Name three rivers.", **settings)
         deltas = list(lm.stream_chat("Name three rivers.", **settings))
     assert [delta.step.token for delta in deltas] == list(reply.trace.tokens)
