@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from thermoscope.models.model import Model
 
