@@ -30,7 +30,7 @@ def network(job: Training, layers: int, mode: FakeTensorMode) -> nn.Module:
     transformers.AttentionInterface.register(FUSED, _fused_attention)
     attention = "eager" if job.attention == "eager" else FUSED
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(
+        model: Any = transformers.AutoModelForCausalLM.from_config(
             _config(shape), dtype=TYPES[job.precision], attn_implementation=attention
         )
     if (found := sum(each.numel() for each in model.parameters())) != shape.parameters:
@@ -44,8 +44,7 @@ def network(job: Training, layers: int, mode: FakeTensorMode) -> nn.Module:
     if job.adapter is not None:
         model = _adapted(model, job.adapter)
     with mode:
-        _fake(model)
-    return model
+        return _faked(model)
 
 
 def _config(shape: Architecture) -> Any:
@@ -69,7 +68,7 @@ def _config(shape: Architecture) -> Any:
     return transformers.LlamaConfig(**common, attention_bias=shape.qkv_bias, mlp_bias=shape.mlp_bias)
 
 
-def _adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
+def _adapted(model: nn.Module, adapter: Adapter) -> Any:
     import peft
 
     config = peft.LoraConfig(
@@ -82,7 +81,7 @@ def _adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
 
 
 def _fused_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, **_: Any
+    _module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _mask: None, *, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
     """The kernel that PyTorch takes on a GPU.
 
@@ -104,8 +103,8 @@ class _FusedDropout(nn.Module):
         return torch.native_dropout(hidden, self.share, True)[0]
 
 
-def _fake(model: nn.Module) -> None:
-    """Put fake tensors of the CPU in the place of those of `meta`; tied ones stay tied.
+def _faked(model: nn.Module) -> nn.Module:
+    """The model with fake tensors of the CPU in the place of those of `meta`; tied ones stay tied.
 
     Frozen weights become buffers, for PyTorch's MemTracker wants to hook every parameter's gradient.
     """
@@ -129,3 +128,4 @@ def _fake(model: nn.Module) -> None:
                 module.register_parameter(name, cast("nn.Parameter", fake(parameter)))
             else:
                 module.register_buffer(name, fake(parameter))
+    return model

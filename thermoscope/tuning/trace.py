@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -26,6 +26,7 @@ from thermoscope.tuning.network import network
 
 DEPTHS = (2, 3)
 PHASES = ("forward", "loss", "backward", "step")
+PLACES = {0: "embedding", 1: "first layer"}  # what comes once the input of this layer has its gradient
 CPU = torch.device("cpu")
 AUTOCAST = {"transformers": True, "transformers-pure": False}
 OPTIMIZERS: Mapping[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -55,7 +56,7 @@ def moments(job: Training, layers: int) -> dict[str, int]:
         watched.tracker.track_external(model, optimizer, tokens)
         decoder = _decoder(model)
         for index, layer in enumerate(decoder.layers):
-            layer.register_forward_pre_hook(watched.before(_place(index, layers)))
+            layer.register_forward_pre_hook(watched.before(f"backward, {PLACES.get(index, 'middle')}"))
         decoder.norm.register_forward_pre_hook(watched.before("backward, last layer", now="loss"))
         with watched.tracker:
             watched.enter("forward")
@@ -103,24 +104,14 @@ class _Watched:
         def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             if now is not None:
                 self.enter(now)
-            hidden: Tensor = inputs[0]
+            hidden: Any = inputs[0]
             if hidden.requires_grad:
                 hidden.register_hook(lambda _: self.enter(then))
 
         return hook
 
 
-def _place(index: int, layers: int) -> str:
-    """What comes in the backward pass once the gradient of this layer's input is there."""
-    match index:
-        case 0:
-            return "backward, embedding"
-        case 1:
-            return "backward, first layer"
-    return "backward, middle"
-
-
-def _decoder(model: nn.Module) -> Any:
+def _decoder(model: Any) -> Any:
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
 
 
