@@ -15,6 +15,7 @@ from thermoscope.planning.memory.training import Training
 from thermoscope.tuning.bounds import traceable
 
 NEEDED = ("torch", "transformers", "peft")
+PROGRAM = "from thermoscope.tuning.process import child; child()"
 PATIENCE = 0.1  # seconds between two calls of `watch`
 
 
@@ -33,17 +34,17 @@ def traced(job: Job, watch: Callable[[], None]) -> dict[str, float]:
             "leave --trace out.",
             param="trace",
         )
-    command = [sys.executable, "-W", "ignore", "-m", __name__]
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as asking:
         pickle.dump(asked, asking)
         asking.seek(0)
-        with subprocess.Popen(command, stdin=asking, stdout=subprocess.PIPE, stderr=said) as child:
+        with subprocess.Popen(command, stdin=asking, stdout=subprocess.PIPE, stderr=said) as running:
             try:
-                _wait(child, watch)
+                _wait(running, watch)
             finally:
-                child.kill()
-            assert child.stdout is not None
-            answer = child.stdout.read()
+                running.kill()
+            assert running.stdout is not None
+            answer = running.stdout.read()
         if not answer:
             raise UnsupportedModel(
                 f"trace: got {_last_line(said)!r} from PyTorch, expected a step that it can follow; leave "
@@ -55,11 +56,11 @@ def traced(job: Job, watch: Callable[[], None]) -> dict[str, float]:
     return {phase: float(size) for phase, size in found.items()}
 
 
-def _wait(child: subprocess.Popen[bytes], watch: Callable[[], None]) -> None:
+def _wait(running: subprocess.Popen[bytes], watch: Callable[[], None]) -> None:
     while True:
         watch()
         try:
-            child.wait(PATIENCE)
+            running.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             continue
         return
@@ -71,7 +72,7 @@ def _last_line(said: IO[bytes]) -> str:
     return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "nothing")
 
 
-def _child() -> None:
+def child() -> None:
     """Trace the job on standard input; its phases as JSON, or its error, on standard output."""
     from thermoscope.tuning import trace
 
@@ -81,7 +82,3 @@ def _child() -> None:
     except ThermoscopeError as error:
         found = {"error": str(error)}  # type: ignore[dict-item]
     print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    _child()
