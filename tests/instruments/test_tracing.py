@@ -31,7 +31,7 @@ def test_a_peak_that_is_off_by_more_than_three_percent_does_not_pass(off, passed
 
 def test_a_reading_has_it_where_it_is_asked_for(monkeypatch):
     """docs/cards/memory.md shows a real one, which tests/test_docs.py takes."""
-    monkeypatch.setattr(process, "traced", lambda job, watch: watch() or PLANNED)
+    monkeypatch.setattr(process, "traced", lambda _, watch: watch() or PLANNED)
     plain, reading = (ts.read("memory", model="llama-2-7b", trace=trace) for trace in (False, True))
     assert {each.name for each in reading.checks} - {each.name for each in plain.checks} == {"plan = trace"}
     assert reading.table("trace").rows[-1][2] == max(PLANNED.values()) / 2**30

@@ -222,18 +222,18 @@ class _States:
             (shape.head.parameters if not shape.tied else shape.embedding.parameters) * job.width / to.tensor
         )
         held = job.offload != "all"
-        # The embedding's gradient comes last of all.
-        whole = job.whole and held and to.share(SHARDED_GRADIENTS) == 1
-        last = shape.embedding.parameters * numbers.gradient / to.tensor * whole
+        alone = job.whole and held and to.share(SHARDED_GRADIENTS) == 1
+        table = shape.embedding.parameters * numbers.gradient / to.tensor * alone
+        comes_last = not shape.tied and job.accumulation == 1
         states = (chosen.states + numbers.master * trained) / to.share(ZERO1)
         return cls(
             weights=spread * held,
             adapter=adapters,
             gradients=scattered * held,
             head_gradient=head * job.whole,
-            before_embedding=scattered * held - last * (not shape.tied),
+            before_embedding=scattered * held - table * comes_last,
             # A tied table's gradients from its two uses, and their sum; one of the three is counted already.
-            tied_gradients=2 * last * shape.tied,
+            tied_gradients=2 * table * shape.tied,
             optimizer=states * (job.offload == "none"),
             temporary=chosen.temporary / to.share(ZERO1) * (job.offload == "none"),
             casts=CAST * own / numbers.weight if job.precision == "amp" and job.whole and share == 1 else 0.0,
