@@ -12,6 +12,7 @@ from rich.text import Text
 
 from thermoscope.cli import options
 from thermoscope.cli.terminal import cells, console, visible
+from thermoscope.instruments.shape.formula import unicode
 from thermoscope.instruments.shape.page import shown
 from thermoscope.instruments.shape.reading import Check, Reading, Table
 
@@ -45,7 +46,7 @@ def show(reading: Reading) -> None:
     """The whole reading as text: what it shows, the tables, and what was checked."""
     out = console()
     out.print(Text(reading.question, style="bold"))
-    out.print(Text(reading.law, style="dim"))
+    out.print(Text(unicode(reading.law), style="dim"))
     if reading.model is not None:
         out.print(Text(visible(f"{reading.model['name']}, {reading.model['precision']}"), style="dim"))
     out.print()
