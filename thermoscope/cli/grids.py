@@ -25,8 +25,11 @@ def grids(table: Table, width: int) -> Iterator[Grid]:
         title = visible(table.title) if number == 0 else ""
         grid = Grid(title=title or None, title_justify="left", title_style="bold")
         for index in group:
-            justify = "left" if _wordy(table, index) else "right"
-            grid.add_column(Text(_heading(table.columns[index])), justify=justify, overflow="fold")
+            grid.add_column(
+                Text(_heading(table.columns[index])),
+                justify="left" if _wordy(table, index) else "right",
+                overflow="fold",
+            )
         for row in texts:
             grid.add_row(*cells(*(row[index] for index in group)))
         yield grid
