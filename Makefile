@@ -13,6 +13,7 @@ PORT ?= 8000
 MODEL ?= SmolLM2-135M-Instruct
 ALIAS ?= gpt-4o
 MARKS ?= not slow and not peer and not gpu and not data
+WORKERS ?= 2
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -41,8 +42,9 @@ $(VENV)/installed-dev: $(VENV)/installed
 run: install
 	$(BIN)/thermoscope serve --port $(PORT) --model '$(MODEL)' --alias '$(ALIAS)' $(ARGS)
 
+# A file stays in one process; with more threads than one, the processes would spin against each other.
 test: dev
-	$(BIN)/python -m pytest -m '$(MARKS)' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m '$(MARKS)' $(ARGS)
 
 check: dev
 	$(BIN)/ruff check

@@ -102,3 +102,14 @@ def test_the_sampler_s_benchmark_ends_with_what_its_table_says(smollm2):
         assert set(figures) == {"49152", "262144"}
         row = next(row for row in rows if name in row)
         assert all(f"{figure:.3f}" in row for figure in figures.values())
+
+
+def test_the_replay_s_benchmark_ends_with_what_its_table_says(smollm2):
+    done = bench("--tokens", "48", "--rounds", "1", program="replay")
+    assert done.returncode == 0, done.stderr
+    *rows, last = done.stdout.splitlines()
+    result = json.loads(last)
+    assert result["lines"]["prefill"]["times"] == 1.0
+    assert set(result["limits"]) <= set(result["lines"])
+    for name, figures in result["lines"].items():
+        assert any(name in row and f"{figures['seconds']:.3f}" in row for row in rows)

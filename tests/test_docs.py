@@ -4,8 +4,6 @@ import dataclasses
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -54,24 +52,45 @@ LEAST = {"latency": {"model": "llama-3.1-8b", "gpu": "T4"}, "memory": {"model": 
 SHOWN = [each for each in COMMANDS if each.values[0][0] == "run" and each.values[1]]
 
 
-def python(program, folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, *arguments, "-"],
-        **{"input": program, "cwd": folder, "capture_output": True, "text": True, "timeout": 300},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def python(tmp_path, monkeypatch, capsys):
+    """Run a program as a file of its own, in an empty folder, and give what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(program):
+        exec(compile(program, "page", "exec"), {"__name__": "__main__"})
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder, and give what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(arguments):
+        assert cli.main(arguments) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def address():
-    with ts.load() as lm, serving(lm, ["gpt-4o"]) as address:
+def lm():
+    with ts.load() as lm:
+        yield lm
+
+
+@pytest.fixture(scope="module")
+def address(lm):
+    with serving(lm, ["gpt-4o"]) as address:
         yield address
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/python.md"])
-def test_the_python_of_a_page_runs_from_top_to_bottom(name, tmp_path):
-    out = python("\n".join(blocks(name, "python runnable")), tmp_path)
+def test_the_python_of_a_page_runs_from_top_to_bottom(name, python):
+    out = python("\n".join(blocks(name, "python runnable")))
     assert out.startswith("The capital of France is Paris.\n")
     if name == "README.md":  # the last digits are the machine's
         (shown,) = blocks(name, "text")[:1]
@@ -82,8 +101,8 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(name, tmp_path):
 
 
 @pytest.mark.parametrize("card", CARDS)
-def test_the_python_of_a_card_runs(card, tmp_path):
-    assert python("\n".join(blocks(f"docs/cards/{card}.md", "python runnable")), tmp_path)
+def test_the_python_of_a_card_runs(card, python):
+    assert python("\n".join(blocks(f"docs/cards/{card}.md", "python runnable")))
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -95,26 +114,21 @@ def test_the_request_of_a_card_is_answered(card, address):
 
 
 @pytest.mark.parametrize(("arguments", "output"), [each for each in COMMANDS if each.values[0][0] in CARDS])
-def test_a_card_prints_what_its_page_shows(arguments, output, tmp_path):
+def test_a_card_prints_what_its_page_shows(arguments, output, shell):
     """A page leaves lines out, and says so with a line of one ellipsis."""
     if not output:
         return
-    done = subprocess.run(
-        [sys.executable, "-m", "thermoscope", *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    printed = [line.rstrip() for line in done.stdout.splitlines()]
+    printed = [line.rstrip() for line in shell(arguments).splitlines()]
     for line in output.splitlines():
         assert line.strip() in ("", "…") or line.rstrip() in printed, line
 
 
 @pytest.mark.parametrize("card", CARDS)
-def test_the_page_of_a_card_names_what_it_shows(card):
+def test_the_page_of_a_card_names_what_it_shows(card, lm):
     """Every table and every check that a plain reading has."""
     text = page(f"docs/cards/{card}.md")
     if instruments.instrument(card).loads_model:
-        with ts.load() as lm:
-            reading = ts.read(card, model=lm, prompt="The capital of France is")
+        reading = ts.read(card, model=lm, prompt="The capital of France is")
     else:
         reading = ts.read(card, **LEAST[card])
     for table in reading.tables:
@@ -123,8 +137,8 @@ def test_the_page_of_a_card_names_what_it_shows(card):
         assert check.name in text
 
 
-def test_todays_client_of_the_readme_runs(address, tmp_path):
-    out = python("\n".join(blocks("README.md", "python served")).replace(ADDRESS, address), tmp_path)
+def test_todays_client_of_the_readme_runs(address, python):
+    out = python("\n".join(blocks("README.md", "python served")).replace(ADDRESS, address))
     assert "' Paris'" in out
     assert re.search(r"-0\.\d{3} nats, entropy \d\.\d{3}", out)
 
@@ -144,15 +158,12 @@ def test_a_command_of_a_page_is_one(arguments, output):
 
 
 @pytest.mark.parametrize(("arguments", "output"), SHOWN)
-def test_a_command_gives_what_its_page_shows(arguments, output, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "thermoscope", *arguments], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_command_gives_what_its_page_shows(arguments, output, shell):
+    printed = shell(arguments)
     if "--json" not in arguments:
-        assert done.stdout == output
+        assert printed == output
         return
-    got, shown = json.loads(done.stdout), json.loads(output)
+    got, shown = json.loads(printed), json.loads(output)
     changing = {"timings", "seed"}
     assert {key: got[key] for key in shown.keys() - changing} == {
         key: shown[key] for key in shown.keys() - changing

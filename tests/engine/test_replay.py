@@ -43,6 +43,7 @@ def test_every_quantity_has_its_shape_in_every_layer(family, whole):
         "k": (n, config.kv_heads, config.head_dim),
         "v": (n, config.kv_heads, config.head_dim),
         "attention": (config.heads, n, n),
+        "head_out": (n, config.heads, config.head_dim),
         "attention_out": (n, config.hidden),
         "mlp_out": (n, config.hidden),
     }
@@ -97,6 +98,8 @@ def test_only_what_was_asked_for_is_kept(model):
     some = replay(model, TOKENS, keep=["k", "attention"], layers=[0, 2])
     assert set(some.kept) == {("k", 0), ("k", 2), ("attention", 0), ("attention", 2)}
     assert some.logits is None
+    each = replay(model, TOKENS, keep={"residual": None, "q": [1]})
+    assert set(each.kept) == {("q", 1), *(("residual", layer) for layer in range(4))}
     nothing = replay(model, TOKENS)
     assert nothing.kept == {}
     assert torch.equal(nothing.logprobs, some.logprobs)

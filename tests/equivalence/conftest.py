@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from thermoscope.models.model import Model
 
@@ -11,12 +10,10 @@ from thermoscope.models.model import Model
 )
 def real(request, smollm2):
     """The default model: the reference arithmetic, the one that people get, and that without a compiler."""
-    torch.set_num_threads(2)
     precision, native = request.param
     return Model.load(str(smollm2), precision=precision, native=native)
 
 
 @pytest.fixture(scope="session")
 def exact(smollm2):
-    torch.set_num_threads(2)
     return Model.load(str(smollm2), precision="fp32")

@@ -10,6 +10,7 @@ from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.errors import InvalidRequest
 from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.intervention import Add, Patch, Suppress
 from thermoscope.models.model import Model
 
 TOKENS = torch.randint(2, tiny.VOCAB, (60,), generator=torch.Generator().manual_seed(8))
@@ -32,6 +33,29 @@ def test_logits_hidden_states_and_attention_agree(both):
     network, model = both
     assert_agree(network, model, TOKENS, spread=0.1)
     assert replay(model, TOKENS.tolist(), keep=model.decoder.shows).kept.keys() >= {("q", 0), ("v", 0)}
+
+
+def test_it_can_be_intervened_in(both):
+    _, model = both
+    tokens, top = TOKENS.tolist(), model.config.layers
+    plain = replay(model, tokens, keep=["residual"], logits=True)
+    for layer in range(top + 1):
+        rows = plain.kept["residual", layer][[20]] + 1
+        patched, added = (
+            replay(model, tokens, keep=["residual"], logits=True, interventions=[change])
+            for change in (Patch(layer, [20], rows), Add(layer, torch.ones(rows.shape[1]), [20]))
+        )
+        assert torch.equal(patched.logits, added.logits)
+        assert torch.equal(patched.kept["residual", layer][20], rows[0])
+        assert torch.equal(patched.logits[:20], plain.logits[:20])
+        assert not torch.equal(patched.logits[20], plain.logits[20])
+    others = [*reversed(tokens[:30]), *tokens[30:]]
+    one, two = (
+        replay(model, each, logits=True, interventions=[Suppress(range(30))]).logits
+        for each in (tokens, others)
+    )
+    assert torch.equal(one[30:], two[30:])
+    assert not torch.equal(one[30:], plain.logits[30:])
 
 
 def test_attention_is_of_the_queries_and_keys_that_are_shown(both):

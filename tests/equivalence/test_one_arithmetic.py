@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.prompts import PROMPTS
+from thermoscope.engine import scheduler
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
@@ -24,10 +25,10 @@ def tie(model):
 
 
 SETTINGS = (
-    Sampling(temperature=0.0, max_tokens=40, ignore_eos=True),
-    Sampling(temperature=0.8, top_p=0.9, seed=11, max_tokens=40, ignore_eos=True),
-    Sampling(temperature=1.0, top_k=50, min_p=0.02, seed=2**63, max_tokens=40, ignore_eos=True),
-    Sampling(temperature=1.3, seed=-5, max_tokens=40, ignore_eos=True),
+    Sampling(temperature=0.0, max_tokens=24, ignore_eos=True),
+    Sampling(temperature=0.8, top_p=0.9, seed=11, max_tokens=24, ignore_eos=True),
+    Sampling(temperature=1.0, top_k=50, min_p=0.02, seed=2**63, max_tokens=24, ignore_eos=True),
+    Sampling(temperature=1.3, seed=-5, max_tokens=24, ignore_eos=True),
 )
 
 
@@ -39,6 +40,12 @@ def requests(model):
         )
         for index, prompt in enumerate(PROMPTS[:8])
     ]
+
+
+@pytest.fixture(scope="module")
+def alone(real):
+    """Every request's trace with the engine to itself: what the others are held to."""
+    return [finish(Engine(real, slots=1, context=512), [request])[0] for request in requests(real)]
 
 
 def finish(engine, asked):
@@ -57,7 +64,7 @@ def margin(model, request, said, token, rival):
     """
     logits = replay(model, [*request.prompt, *said], logits=True).logits[-1].double().numpy()
     sampling = request.sampling
-    for bound in np.linspace(0, tie(model), 51):
+    for bound in np.unique(np.linspace(0, tie(model), 51)):
         reach = bound / 2 * (sampling.temperature or 1)
         for above, below in ((0, 0), (-1, 1), (1, -1)):  # the nucleus ends later, or sooner
             moved = logits + reach * np.where(logits > logits[token], above, below)
@@ -78,26 +85,23 @@ def same_or_tie(model, request, one, other):
             return
 
 
-def test_another_token_is_no_tie(real):
-    for request in requests(real)[:4]:
-        (trace,) = finish(Engine(real, slots=1, context=512), [request])
+def test_another_token_is_no_tie(real, alone):
+    for request, trace in zip(requests(real)[:4], alone[:4], strict=True):
         other = (trace.tokens[1], *trace.tokens[1:])
         assert other != trace.tokens
         with pytest.raises(AssertionError):
             same_or_tie(real, request, trace.tokens, other)
 
 
-def test_a_batch_of_eight_gives_what_each_gives_alone(real):
+def test_a_batch_of_eight_gives_what_each_gives_alone(real, alone):
     asked = requests(real)
     together = finish(Engine(real, slots=8, context=512), asked)
-    for request, trace in zip(asked, together, strict=True):
-        (alone,) = finish(Engine(real, slots=1, context=512), [request])
-        same_or_tie(real, request, alone.tokens, trace.tokens)
+    for request, one, trace in zip(asked, alone, together, strict=True):
+        same_or_tie(real, request, one.tokens, trace.tokens)
 
 
-def test_requests_that_join_late_and_leave_early_change_nothing(real):
+def test_requests_that_join_late_and_leave_early_change_nothing(real, alone):
     asked = requests(real)
-    (alone,) = finish(Engine(real, slots=1, context=512), asked[1:2])
     engine = Engine(real, slots=4, context=512)
     watched = engine.prepare(asked[1])
     gone = engine.prepare(asked[0])
@@ -111,12 +115,11 @@ def test_requests_that_join_late_and_leave_early_change_nothing(real):
         engine.submit(engine.prepare(request))
     while engine.busy:
         engine.step()
-    same_or_tie(real, asked[1], alone.tokens, watched.sequences[0].trace.tokens)
+    same_or_tie(real, asked[1], alone[1].tokens, watched.sequences[0].trace.tokens)
 
 
-def test_cached_decoding_gives_what_one_uncached_pass_gives(real):
-    for request in requests(real)[:4]:
-        (trace,) = finish(Engine(real, slots=1, context=512), [request])
+def test_cached_decoding_gives_what_one_uncached_pass_gives(real, alone):
+    for request, trace in zip(requests(real)[:4], alone[:4], strict=True):
         whole = replay(real, [*trace.prompt, *trace.tokens], logits=True)
         scores = whole.logits[len(trace.prompt) - 1 : -1].double().numpy()
         assert whole.logprob_residual(trace) <= max(20 * tie(real), 1e-9)
@@ -126,16 +129,15 @@ def test_cached_decoding_gives_what_one_uncached_pass_gives(real):
 
 def test_streamed_tokens_and_text_are_those_of_the_whole(real):
     with LanguageModel(lambda: Engine(real, slots=2, context=512)) as lm:
-        settings = {"temperature": 0.9, "seed": 4, "max_tokens": 40}
+        settings = {"temperature": 0.9, "seed": 4, "max_tokens": 24}
         reply = lm.chat("Name three rivers.", **settings)
         deltas = list(lm.stream_chat("Name three rivers.", **settings))
     assert [delta.step.token for delta in deltas] == list(reply.trace.tokens)
     assert "".join(delta.text for delta in deltas) == reply.text
 
 
-def test_recording_changes_no_token(real):
-    for request in requests(real)[:4]:
-        (with_records,) = finish(Engine(real, slots=1, context=512), [request])
+def test_recording_changes_no_token(real, alone):
+    for request, with_records in zip(requests(real)[:4], alone[:4], strict=True):
         bare = Request(prompt=request.prompt, sampling=request.sampling, record=False)
         (without,) = finish(Engine(real, slots=1, context=512), [bare])
         assert with_records.tokens == without.tokens
@@ -143,11 +145,9 @@ def test_recording_changes_no_token(real):
 
 
 @pytest.mark.parametrize("chunk", [1, 16, 100])
-def test_a_prompt_in_chunks_gives_what_it_gives_at_once(real, chunk, monkeypatch):
-    from thermoscope.engine import scheduler
-
-    request = requests(real)[4]
-    (at_once,) = finish(Engine(real, slots=1, context=512), [request])
+def test_a_prompt_in_chunks_gives_what_it_gives_at_once(real, alone, chunk, monkeypatch):
+    request, at_once = requests(real)[4], alone[4]
+    assert len(request.prompt) < scheduler.PREFILL_CHUNK
     monkeypatch.setattr(scheduler, "PREFILL_CHUNK", chunk)
     (in_chunks,) = finish(Engine(real, slots=1, context=512), [request])
     same_or_tie(real, request, at_once.tokens, in_chunks.tokens)

@@ -37,3 +37,18 @@ def test_memory_is_asked_for_but_not_touched():
     large = KVCache(config, slots=8, context=200_000)
     assert large.keys.nbytes > 500 * 2**20
     assert psutil.Process().memory_info().rss - before < 50 * 2**20
+
+
+def test_a_slot_is_filled_from_another(cache):
+    cache.keys.normal_()
+    cache.values.normal_()
+    before = cache.keys.clone(), cache.values.clone()
+    cache.copy(0, 2, 5)
+    for now, was in zip((cache.keys, cache.values), before, strict=True):
+        assert torch.equal(now[:, 4:6, :5], was[:, 0:2, :5])
+        assert torch.equal(now[:, 4:6, 5:], was[:, 4:6, 5:])
+        assert torch.equal(now[:, :4], was[:, :4])
+    assert cache.lengths == [0, 0, 5]
+    keys, values = cache.read(1, slice(1, 3), 4)
+    assert torch.equal(keys, cache.keys[1, 2:6, :4])
+    assert torch.equal(values, cache.values[1, 2:6, :4])

@@ -5,6 +5,7 @@ import torch
 
 from tests import tiny
 from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.probe import Probe
 
 TOKENS = torch.randint(2, tiny.VOCAB, (60,), generator=torch.Generator().manual_seed(8))
 
@@ -72,7 +73,7 @@ def test_a_probe_changes_nothing_and_sees_sums_that_hold(model):
 
     with torch.inference_mode():
         cache = KVCache(model.config, slots=1, context=64)
-        looked = model.decoder.forward(TOKENS, [Span(0, 0, 60)], cache, probe)
+        looked = model.decoder.forward(TOKENS, [Span(0, 0, 60)], cache, Probe(probe))
     assert torch.equal(looked, whole(model))
     for layer in range(model.config.layers):
         after = seen["residual", layer] + seen["attention_out", layer] + seen["mlp_out", layer]

@@ -41,6 +41,15 @@ def test_a_summary_is_what_the_laws_say_of_each_row(native, vocab):
         assert summary.best.tolist() == ranked[:20]
 
 
+def test_log_z_of_rows_is_the_summary_s(native):
+    rows = logits(7, 4097)
+    expected = [summary.log_z for summary in distribution.summarise(rows, [1.0] * 7, best=1)]
+    found = distribution.log_z(rows)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert len(distribution.log_z(rows[:0])) == 0
+
+
 def test_ties_go_to_the_lower_id_wherever_they_stand(native):
     row = torch.full((1, 5000), -3.0)
     row[0, [4999, 17, 2048, 1023]] = 2.0

@@ -15,6 +15,7 @@ from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.decoder import Decoder
 from thermoscope.models.fused import PRODUCTS, Fused
 from thermoscope.models.kernels import build
+from thermoscope.models.probe import Probe
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -89,7 +90,7 @@ class Watched:
 def probed(decoder, spans, cache, tokens):
     seen = {}
     with torch.inference_mode():
-        decoder.forward(tokens, spans, cache, lambda *key: seen.__setitem__(key[:2], key[2]))
+        decoder.forward(tokens, spans, cache, Probe(lambda *key: seen.__setitem__(key[:2], key[2])))
     return seen
 
 
@@ -187,7 +188,7 @@ def test_a_probe_changes_no_bit_and_keeps_what_it_saw(decoder, whole):
         decoder,
         [Span(0, 0, COUNT)],
         new_cache(decoder),
-        probe=lambda *key: seen.__setitem__(key[:2], key[2]),  # no copies
+        probe=Probe(lambda *key: seen.__setitem__(key[:2], key[2])),  # no copies
     )
     assert torch.equal(looked, whole[0])
     assert torch.equal(seen["residual", decoder.config.layers], whole[0])

@@ -15,6 +15,7 @@ from thermoscope.engine.scheduler import Scheduler
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.models.distribution import Summary, summarise
+from thermoscope.models.intervention import check
 from thermoscope.models.model import Model
 
 __all__ = ["Delta", "Engine", "Generation"]
@@ -74,6 +75,7 @@ class Engine:
                     f"{param}: got token id {bad}, expected 0 to {vocab - 1}, the model's vocabulary.",
                     param=param,
                 )
+        check(request.steer, self.context, self.model.config)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         return Generation(
             tuple(
@@ -117,8 +119,13 @@ class Engine:
             for token in sequence.tokens[span.start : span.start + span.count]
         ]
         rows_in = torch.tensor(tokens)
+        steered = {
+            span.slot: sequence.request.steer
+            for (sequence, _), span in zip(batch, spans, strict=True)
+            if sequence.request.steer
+        }
         self._note("python")
-        hidden = self.model.decoder.forward(rows_in, spans, self.cache)
+        hidden = self.model.decoder.forward(rows_in, spans, self.cache, None, steered or None)
         self._note("layers")
         speaking, rows, row = [], [], -1
         for (sequence, _), span in zip(batch, spans, strict=True):

@@ -17,6 +17,7 @@ from thermoscope.engine.runner import Runner
 from thermoscope.engine.sequence import Delta
 from thermoscope.engine.trace import FinishReason, Trace
 from thermoscope.errors import InvalidRequest
+from thermoscope.models.intervention import Add
 from thermoscope.models.kernels.library import cores
 from thermoscope.models.model import Model
 from thermoscope.models.tokenizer import Tokenizer
@@ -91,21 +92,30 @@ class LanguageModel:
         """Its words."""
         return self.model.tokenizer
 
-    def chat(self, messages: Messages, **sampling: Any) -> Reply:
-        """Answer a message or a conversation; `sampling` are the fields of `Sampling`."""
-        return self._reply(self._chat_prompt(messages), sampling)
+    def chat(self, messages: Messages, *, steer: Sequence[Add] = (), **sampling: Any) -> Reply:
+        """Answer a message or a conversation; `sampling` are the fields of `Sampling`.
 
-    def generate(self, prompt: str | Sequence[int], **sampling: Any) -> Reply:
-        """Continue a plain text, or token ids."""
-        return self._reply(self._text_prompt(prompt), sampling)
+        `steer`: vectors added to the residual stream of every token.
+        """
+        return self._reply(self.stream_chat(messages, steer=steer, **sampling))
 
-    def stream_chat(self, messages: Messages, **sampling: Any) -> Generator[Delta, None, None]:
+    def generate(self, prompt: str | Sequence[int], *, steer: Sequence[Add] = (), **sampling: Any) -> Reply:
+        """Continue a plain text, or token ids; the rest as in `chat`."""
+        return self._reply(self.stream(prompt, steer=steer, **sampling))
+
+    def stream_chat(
+        self, messages: Messages, *, steer: Sequence[Add] = (), **sampling: Any
+    ) -> Generator[Delta, None, None]:
         """`chat`, a delta at a time; leaving the loop stops the answer."""
-        return self._stream(Request(prompt=self._chat_prompt(messages), sampling=_sampling(sampling)))
+        prompt = self._chat_prompt(messages)
+        return self._stream(Request(prompt=prompt, sampling=_sampling(sampling), steer=tuple(steer)))
 
-    def stream(self, prompt: str | Sequence[int], **sampling: Any) -> Generator[Delta, None, None]:
+    def stream(
+        self, prompt: str | Sequence[int], *, steer: Sequence[Add] = (), **sampling: Any
+    ) -> Generator[Delta, None, None]:
         """`generate`, a delta at a time; leaving the loop stops the answer."""
-        return self._stream(Request(prompt=self._text_prompt(prompt), sampling=_sampling(sampling)))
+        ids = self._text_prompt(prompt)
+        return self._stream(Request(prompt=ids, sampling=_sampling(sampling), steer=tuple(steer)))
 
     def close(self) -> None:
         """Stop the engine; open requests end with `EngineStopped`."""
@@ -134,8 +144,7 @@ class LanguageModel:
                 f"prompt: got {type(prompt).__name__} ({error}), expected text or token ids.", param="prompt"
             ) from error
 
-    def _reply(self, prompt: tuple[int, ...], sampling: dict[str, Any]) -> Reply:
-        deltas = self._stream(Request(prompt=prompt, sampling=_sampling(sampling)))
+    def _reply(self, deltas: Generator[Delta, None, None]) -> Reply:
         traces = [delta.trace for delta in deltas if delta.trace is not None]
         return Reply(sorted(traces, key=lambda trace: trace.choice))
 

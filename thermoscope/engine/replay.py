@@ -4,7 +4,7 @@ The pass uses the decoder's own arithmetic at prefill speed, so what it shows is
 that every reading prints says how exactly (`Replay.logprob_residual`).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -15,11 +15,15 @@ from torch import Tensor
 from thermoscope.engine.scheduler import PREFILL_CHUNK
 from thermoscope.engine.trace import Trace
 from thermoscope.errors import ContextExceeded, InvalidRequest
-from thermoscope.models.attention import Probe
-from thermoscope.models.cache import Span
+from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.distribution import log_z
+from thermoscope.models.intervention import Intervention, Overwrite, check
 from thermoscope.models.model import Model
+from thermoscope.models.probe import Probe
 
-Quantity = Literal["residual", "q", "k", "v", "attention", "attention_out", "mlp_out"]
+Quantity = Literal["residual", "q", "k", "v", "attention", "head_out", "attention_out", "mlp_out"]
+Keep = Collection[Quantity] | Mapping[Quantity, Collection[int] | None]
+See = Callable[[Quantity, int, int, Tensor], None]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
@@ -31,7 +35,8 @@ class Replay:
     - `logprobs`: [tokens − 1] float64, log-probability of each token but the first, given those before it.
     - `kept`: (quantity, layer) -> tensor, rows being tokens. `residual` is the stream before a layer, and
       at layer number `layers` before the final norm. `q` is [tokens, heads, dim], `k` and `v`
-      [tokens, kv, dim], `attention` [heads, tokens, tokens] with zeros above the diagonal.
+      [tokens, kv, dim], `attention` [heads, tokens, tokens] with zeros above the diagonal; `head_out` is
+      [tokens, heads, dim], the values that each head mixed.
     """
 
     tokens: tuple[int, ...]
@@ -59,65 +64,102 @@ class Replay:
 class Chunk:
     """What the pass gave for some consecutive tokens; the fields as in `Replay`.
 
-    `logprobs` are of the tokens that follow, of which the last chunk has one less.
+    The first has index `start`. `logprobs` are of the tokens that follow; the last chunk has one less.
     """
 
+    start: int
     logprobs: Float[Tensor, "given"]
     logits: Float[Tensor, "some vocab"] | None
     kept: dict[tuple[Quantity, int], Tensor]
+
+
+@dataclass
+class Place:
+    """Where a pass stands: it runs in slot `slot` of the cache, from index `start` on."""
+
+    cache: KVCache
+    slot: int = 0
+    start: int = 0
 
 
 def replay(
     model: Model,
     tokens: Sequence[int],
     *,
-    keep: Collection[Quantity] = (),
+    keep: Keep = (),
     layers: Collection[int] | None = None,
     logits: bool = False,
+    interventions: Sequence[Intervention] = (),
 ) -> Replay:
     """Run a sequence through the model once.
 
     - `keep`: which quantities to return. `layers`: of which layers, None being all; `residual` also takes
-      the number of layers, for the stream before the final norm.
+      the number of layers, for the stream before the final norm. A mapping gives each its own layers.
     - `logits`: whether to keep every position's logits (4 bytes for each token and vocabulary entry).
+    - `interventions`: what is changed on the way (`models.intervention`), in the same arithmetic.
 
-    **Errors:** `InvalidRequest` for an unknown quantity, a layer out of range or an empty sequence;
-    `ContextExceeded` for one longer than the model's context.
+    **Errors:** `InvalidRequest` for an unknown quantity, a layer or a position out of range, or an empty
+    sequence; `ContextExceeded` for one longer than the model's context.
     """
-    return joined(tokens, list(chunks(model, tokens, keep=keep, layers=layers, logits=logits)))
+    parts = chunks(model, tokens, keep=keep, layers=layers, logits=logits, interventions=interventions)
+    return joined(tokens, list(parts))
 
 
 def chunks(
     model: Model,
     tokens: Sequence[int],
     *,
-    keep: Collection[Quantity] = (),
+    keep: Keep = (),
     layers: Collection[int] | None = None,
     logits: bool = False,
+    interventions: Sequence[Intervention] = (),
+    see: See | None = None,
+    place: Place | None = None,
 ) -> Iterator[Chunk]:
-    """`replay` a piece at a time, so that something else can be done between two; errors come at once."""
-    config = model.config
-    wanted = set(range(config.layers + 1)) if layers is None else set(layers)
-    _check(model, tokens, keep, wanted)
-    return _chunks(model, tokens, keep, wanted, logits)
+    """`replay` a piece at a time, so that something else can be done between two; errors come at once.
+
+    - `see`: takes each quantity as it comes, and then none is kept: its name, layer, the index of the chunk's
+      first token, and the rows; attention's are [heads, rows, tokens so far]. So of all attention only a few
+      rows of one layer are in memory.
+    - `place`: the cache to run in, and from which token on; None is from the first, in a new one.
+    """
+    each = keep if isinstance(keep, Mapping) else dict.fromkeys(keep, layers)
+    every = range(model.config.layers + 1)
+    wanted = {name: set(every if of is None else of) for name, of in each.items()}
+    _check(model, tokens, wanted)
+    check(interventions, len(tokens), model.config)
+    place = place or Place(model.cache(slots=1, context=len(tokens)))
+    return _chunks(model, tokens, wanted, logits, interventions, see, place)
 
 
 @torch.inference_mode()
 def _chunks(
-    model: Model, tokens: Sequence[int], keep: Collection[Quantity], wanted: set[int], logits: bool
+    model: Model,
+    tokens: Sequence[int],
+    wanted: dict[Quantity, set[int]],
+    logits: bool,
+    interventions: Sequence[Intervention],
+    see: See | None,
+    place: Place,
 ) -> Iterator[Chunk]:
     kept: dict[tuple[Quantity, int], Tensor] = {}
 
-    def probe(name: str, layer: int, value: Tensor) -> None:
-        if name in keep and layer in wanted:
-            kept[name, layer] = value.clone()  # type: ignore[index]
+    def look(name: str, layer: int, value: Tensor) -> None:
+        quantity: Quantity = name  # type: ignore[assignment]
+        rows = value[0].flatten(0, 1) if quantity == "attention" else value
+        if see:
+            see(quantity, layer, place.start, rows)
+        else:
+            kept[quantity, layer] = rows
 
-    for start, hidden in _hidden(model, tokens, probe if keep else None):
+    places = {(name, layer) for name, layers in wanted.items() for layer in layers}
+    probe = Probe(look, lambda name, layer: (name, layer) in places) if places else None
+    for start, hidden in _hidden(model, tokens, place, probe, interventions):
         scores = model.decoder.logits(hidden)
         following = torch.tensor(tokens[start + 1 : start + len(hidden) + 1])
-        given = scores[: len(following)].double()
-        chosen = given.gather(1, following[:, None])[:, 0]
-        yield Chunk(chosen - given.logsumexp(dim=-1), scores if logits else None, dict(kept))
+        given = scores[: len(following)]
+        chosen = given.gather(1, following[:, None])[:, 0].double()
+        yield Chunk(start, chosen - log_z(given), scores if logits else None, dict(kept))
 
 
 def logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Float[Tensor, "some vocab"]]:
@@ -125,25 +167,38 @@ def logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Flo
 
     Chunks before it give no rows, and take no time for the head. Errors as in `replay`, and at once.
     """
-    _check(model, tokens, (), set())
+    _check(model, tokens, {})
     return _logits_from(model, tokens, first)
 
 
 @torch.inference_mode()
 def _logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Float[Tensor, "some vocab"]]:
-    for start, hidden in _hidden(model, tokens, None):
+    for start, hidden in _hidden(model, tokens, Place(model.cache(slots=1, context=len(tokens)))):
         wanted = hidden[max(0, first - start) :]
         yield model.decoder.logits(wanted) if len(wanted) else torch.empty(0, model.config.vocab)
 
 
 def _hidden(
-    model: Model, tokens: Sequence[int], probe: Probe | None
+    model: Model,
+    tokens: Sequence[int],
+    place: Place,
+    probe: Probe | None = None,
+    interventions: Sequence[Intervention] = (),
 ) -> Iterator[tuple[int, Float[Tensor, "chunk hidden"]]]:
     """Each chunk's start, and its rows after the last layer."""
-    cache = model.cache(slots=1, context=len(tokens))
-    for start in range(0, len(tokens), PREFILL_CHUNK):
-        chunk = torch.tensor(tokens[start : start + PREFILL_CHUNK])
-        yield start, model.decoder.forward(chunk, [Span(0, start, len(chunk))], cache, probe)
+    changed = {place.slot: interventions} if interventions else None
+    overwrites = [each for each in interventions if isinstance(each, Overwrite)]
+    while place.start < len(tokens):
+        cuts = [each.until for each in overwrites if each.until > place.start]
+        chunk = torch.tensor(tokens[place.start : min([place.start + PREFILL_CHUNK, *cuts])])
+        span = Span(place.slot, place.start, len(chunk))
+        yield place.start, model.decoder.forward(chunk, [span], place.cache, probe, changed)
+        place.start += len(chunk)
+        for each in overwrites:
+            if each.until == place.start:
+                where = torch.tensor([*each.positions])
+                slots = torch.full_like(where, place.slot)
+                place.cache.write(each.layer, place.cache.places(slots, where), each.keys, each.values)
 
 
 def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:
@@ -164,13 +219,11 @@ def _joined(quantity: Quantity, chunks: list[Tensor], tokens: int) -> Tensor:
     """Chunks of rows -> one tensor; attention's chunks saw fewer columns the earlier they came."""
     if quantity != "attention":
         return torch.cat(chunks)
-    padded = [
-        torch.nn.functional.pad(chunk[0].flatten(0, 1), (0, tokens - chunk.shape[-1])) for chunk in chunks
-    ]
+    padded = [torch.nn.functional.pad(chunk, (0, tokens - chunk.shape[-1])) for chunk in chunks]
     return torch.cat(padded, dim=1)
 
 
-def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: set[int]) -> None:
+def _check(model: Model, tokens: Sequence[int], keep: Mapping[Quantity, set[int]]) -> None:
     if unknown := sorted(set(keep) - set(QUANTITIES)):
         raise InvalidRequest(
             f"keep: got {unknown[0]!r}, expected some of {', '.join(QUANTITIES)}.", param="keep"
@@ -181,7 +234,7 @@ def _check(model: Model, tokens: Sequence[int], keep: Collection[str], layers: s
             f"{model.config.family} shows here.",
             param="keep",
         )
-    if beyond := sorted(layers - set(range(model.config.layers + 1))):
+    if beyond := sorted(set().union(*keep.values()) - set(range(model.config.layers + 1))):
         raise InvalidRequest(f"layers: got {beyond[0]}, expected 0 to {model.config.layers}.", param="layers")
     vocab = model.config.vocab
     if outside := [token for token in tokens if not 0 <= token < vocab]:

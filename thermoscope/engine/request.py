@@ -3,16 +3,20 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws.filters import Filters
 from thermoscope.laws.profiles import PROFILES, Profile
 from thermoscope.laws.ranges import within
 
+if TYPE_CHECKING:  # settings are checked before torch is imported
+    from thermoscope.models.intervention import Add
+
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is chosen, and when to stop.
+class Sampling(Filters):
+    """How the next token is chosen, and when to stop: `Filters`, and what stands around them.
 
     The neutral value of every field changes nothing, so `Sampling()` draws from the model's own
     distribution. `profile` says in which order the stages run, and what they do at the edges; in `openai`,
@@ -43,20 +47,6 @@ class Sampling:
     """
 
     profile: str = "openai"
-    temperature: float = 1.0
-    dynatemp_range: float = 0.0
-    dynatemp_exponent: float = 1.0
-    top_n_sigma: float = math.inf
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    epsilon: float = 0.0
-    eta: float = 0.0
-    xtc_probability: float = 0.0
-    xtc_threshold: float = 0.1
-    mirostat_tau: float = math.inf
-    mirostat_eta: float = 0.1
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -73,6 +63,7 @@ class Sampling:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         within("repetition_penalty", self.repetition_penalty, 1e-6, 1e6)
         within("presence_penalty", self.presence_penalty, -2.0, 2.0)
         within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
@@ -112,7 +103,7 @@ class Sampling:
 
     @property
     def filters(self) -> Filters:
-        """What truncates, and the temperature."""
+        """What truncates, and the temperature, alone."""
         return Filters(**{each.name: getattr(self, each.name) for each in fields(Filters)})
 
     @property
@@ -126,7 +117,7 @@ class Sampling:
             raise InvalidRequest(
                 f"profile: got {self.profile!r}, expected one of {', '.join(PROFILES)}.", param="profile"
             )
-        self.engine.check(self.filters)
+        self.engine.check(self)
         for param, stage, neutral in _PENALTIES:
             alone = self.engine.mirostat_alone and self.mirostat_tau < math.inf
             if getattr(self, param) != neutral and (alone or stage not in self.engine.adjustments):
@@ -143,13 +134,15 @@ class Request:
     """One prompt, ready for the engine.
 
     `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
-    requests of other people go first.
+    requests of other people go first. `steer`: vectors added to the residual stream of every token, of the
+    prompt as of the answer; a replay of the answer sees what spoke if it is given the same interventions.
     """
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
     background: bool = False
+    steer: "tuple[Add, ...]" = ()
 
 
 _PENALTIES = (

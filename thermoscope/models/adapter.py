@@ -7,7 +7,7 @@ go wrong without a word, so every network is tried against itself before it is u
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.errors import UnsupportedModel
-from thermoscope.models.attention import Probe, attend, rows_of
+from thermoscope.models.attention import attend, rows_of
 from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.intervention import Intervention, Interventions
+from thermoscope.models.probe import Probe
 from thermoscope.models.product import Dense, Product
 
 # queries, keys, values [rows, heads, dim]; scale, window, softcap -> [rows, heads · dim]
@@ -62,7 +64,7 @@ class Adapter:
     """
 
     cache_type = torch.float32
-    shows = ("residual", "q", "k", "v", "attention")
+    shows = ("residual", "q", "k", "v", "attention", "head_out")
 
     def __init__(self, config: ModelConfig, network: Any) -> None:
         self.config = config
@@ -89,16 +91,21 @@ class Adapter:
         spans: Sequence[Span],
         cache: KVCache,
         probe: Probe | None = None,
+        interventions: Mapping[int, Sequence[Intervention]] | None = None,
     ) -> Float[Tensor, "rows hidden"]:
         """As `Decoder.forward`; probes see what `shows` names."""
         rows = rows_of(spans, cache, self.config.window)
+        changes = Interventions(interventions or {}, rows.slots, rows.positions)
         layers = iter(range(self.config.layers))
 
         def function(
             q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None
         ) -> Tensor:
-            kind = {"scale": scale, "windowed": window is not None, "softcap": softcap}
-            return attend(next(layers), q, k, v, rows, cache, probe, **kind)  # type: ignore[arg-type]
+            index = next(layers)
+            return attend(
+                index, q, k, v, rows, cache, probe,
+                scale=scale, windowed=window is not None, softcap=softcap, hidden=changes.hidden(index),
+            )  # fmt: skip
 
         last: list[Tensor] = []
 
@@ -109,16 +116,17 @@ class Adapter:
         with ExitStack() as stack:
             stack.enter_context(calling(function))
             stack.callback(self._layers[-1].register_forward_hook(keep).remove)
-            for index, layer in enumerate(self._layers if probe else ()):
-                hook = layer.register_forward_pre_hook(_telling(probe, index), with_kwargs=True)  # type: ignore[arg-type]
+            for index, layer in enumerate(self._layers if probe or interventions else ()):
+                hook = layer.register_forward_pre_hook(_between(index, probe, changes), with_kwargs=True)
                 stack.callback(hook.remove)
             self._network.base_model(
                 input_ids=tokens[None], position_ids=rows.positions[None], use_cache=False
             )
+        x = changes.stream(self.config.layers, last[0])
         if probe:
-            probe("residual", self.config.layers, last[0])
+            probe("residual", self.config.layers, x)
         cache.extend(spans)
-        return last[0]
+        return x
 
     def logits(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """The network's own way from the residual stream to logits."""
@@ -143,11 +151,18 @@ def _layers(body: nn.Module, count: int) -> nn.ModuleList:
     )
 
 
-def _telling(probe: Probe, index: int) -> Callable[..., None]:
-    def tell(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        probe("residual", index, (inputs[0] if inputs else named["hidden_states"])[0])
+def _between(index: int, probe: Probe | None, changes: Interventions) -> Callable[..., Any]:
+    """What happens to the residual stream before a layer finds it."""
 
-    return tell
+    def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        x = changes.stream(index, (inputs[0] if inputs else named["hidden_states"])[0])
+        if probe:
+            probe("residual", index, x)
+        if inputs:
+            return (x[None], *inputs[1:]), named
+        return inputs, {**named, "hidden_states": x[None]}
+
+    return hook
 
 
 def _replaced(module: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:

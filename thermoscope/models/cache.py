@@ -12,6 +12,7 @@ import math
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +30,24 @@ class Span:
     slot: int
     start: int
     count: int
+
+
+class Memory(Protocol):
+    """Where attention keeps keys and values, and reads them again."""
+
+    kv_heads: int
+
+    def check(self, spans: Iterable[Span]) -> None:
+        """Refuse tokens that there is no place for."""
+
+    def places(self, slots: Int[Tensor, "rows"], positions: Int[Tensor, "rows"]) -> Places:
+        """Where rows go, the same in every layer."""
+
+    def write(self, layer: int, places: Places, keys: Tensor, values: Tensor) -> None:
+        """Put each row's keys and values in its place."""
+
+    def read(self, layer: int, slots: slice, length: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of neighbouring slots, [slots · kv, length, dim] each."""
 
 
 class KVCache:
@@ -81,6 +100,17 @@ class KVCache:
     ) -> None:
         """Put each row's keys and values in its place."""
         self._memory[layer][places] = torch.stack((keys, values), dim=1).to(self._memory.dtype)
+
+    def read(self, layer: int, slots: slice, length: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of neighbouring slots, [slots · kv, length, dim] each, as views."""
+        heads = slice(slots.start * self.kv_heads, slots.stop * self.kv_heads)
+        return self.keys[layer, heads, :length], self.values[layer, heads, :length]
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Fill a slot's first positions with those of another."""
+        here, there = (slice(slot * self.kv_heads, (slot + 1) * self.kv_heads) for slot in (source, target))
+        self._memory[:, :, there, :length] = self._memory[:, :, here, :length]
+        self.lengths[target] = length
 
     def extend(self, spans: Iterable[Span]) -> None:
         """Count the spans' tokens as filled, once a forward call has written them."""

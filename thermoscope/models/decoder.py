@@ -8,12 +8,12 @@ Shapes in signatures use these words:
 - **context**: positions that a row can see.
 - **out**: columns of a product; **vocab**: tokens.
 
-A probe is called with the name of a quantity, its layer, and the tensor, at the moment it exists. With
-no probe nothing is computed for it. The names are listed at `Decoder.forward`.
+A probe looks on (`models.probe`), interventions change what runs (`models.intervention`). Without them
+nothing is computed for them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,9 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
-from thermoscope.models.attention import Probe, Rows, attend, rows_of
-from thermoscope.models.cache import KVCache, Span
+from thermoscope.models.attention import Rows, attend, rows_of
+from thermoscope.models.cache import KVCache, Memory, Span
+from thermoscope.models.intervention import Intervention, Interventions
 from thermoscope.models.mlp import Experts, affine, mixture, mlp
+from thermoscope.models.probe import Probe
 from thermoscope.models.product import Product
 from thermoscope.models.rotary import Rotary, Rotation, rotary_frequencies
 
@@ -63,6 +65,7 @@ class Plan(NamedTuple):
     rows: Rows
     rotation: Rotation | None
     window_rotation: Rotation | None
+    changes: Interventions | None
 
 
 class Decoder:
@@ -76,7 +79,7 @@ class Decoder:
     """
 
     cache_type = torch.float32  # what its keys and values are kept in
-    shows = ("residual", "q", "k", "v", "attention", "attention_out", "mlp_out")
+    shows = ("residual", "q", "k", "v", "attention", "head_out", "attention_out", "mlp_out")
 
     def __init__(
         self,
@@ -110,41 +113,58 @@ class Decoder:
         spans: Sequence[Span],
         cache: KVCache,
         probe: Probe | None = None,
+        interventions: Mapping[int, Sequence[Intervention]] | None = None,
     ) -> Float[Tensor, "rows hidden"]:
         """Run rows through all layers, reading and extending the cache.
 
-        The result is the residual stream before the final norm. Probes see, for each layer:
-        `residual` [rows, hidden] as the layer finds it; `q` [rows, heads, dim], `k`, `v` [rows, kv, dim]
-        after rotation; `attention` [slots, kv, heads // kv, count, length], once for each group of spans;
-        `attention_out` and `mlp_out` [rows, hidden], what each added; and after the last layer, `residual`
-        once more.
+        The result is the residual stream before the final norm. `interventions` are those on each slot's
+        sequence. Probes see, for each layer: `residual` [rows, hidden] as the layer finds it; `q` [rows,
+        heads, dim], `k`, `v` [rows, kv, dim] after rotation; `attention` [slots, kv, heads // kv, count,
+        length], once for each group of spans; `head_out` [rows, heads, dim], the values that each head
+        mixed; `attention_out` and `mlp_out` [rows, hidden], what each added; and after the last layer,
+        `residual` once more.
         """
-        plan = self._plan(spans, cache)
-        x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
-        if self.positions is not None:
-            x = x + F.embedding(plan.rows.positions, self.positions).float()
+        plan = self.plan(spans, cache, interventions)
+        x = self.embed(tokens, plan)
         for index, layer in enumerate(self.layers):
-            if probe:
-                probe("residual", index, x)
-            attended = self._attend(index, layer, x, plan, cache, probe)
-            attended = self._norm(attended, layer.attention_post_norm)
-            x = x + attended
-            widened = self._norm(self._mlp(layer, x), layer.mlp_post_norm)
-            x = x + widened
-            if probe:
-                probe("attention_out", index, attended)
-                probe("mlp_out", index, widened)
+            x = self.block(index, layer, x, plan, cache, probe)
+        if plan.changes:
+            x = plan.changes.stream(len(self.layers), x)
         if probe:
             probe("residual", len(self.layers), x)
         cache.extend(spans)
         return x
+
+    def embed(self, tokens: Int[Tensor, "rows"], plan: Plan) -> Float[Tensor, "rows hidden"]:
+        """The residual stream that the first layer finds."""
+        x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
+        if self.positions is not None:
+            x = x + F.embedding(plan.rows.positions, self.positions).float()
+        return x
+
+    def block(
+        self, index: int, layer: Layer, x: Tensor, plan: Plan, cache: Memory, probe: Probe | None = None
+    ) -> Float[Tensor, "rows hidden"]:
+        """One layer: what it finds, plus what its attention and its MLP add."""
+        if plan.changes:
+            x = plan.changes.stream(index, x)
+        if probe:
+            probe("residual", index, x)
+        attended = self._attend(index, layer, x, plan, cache, probe)
+        attended = self._norm(attended, layer.attention_post_norm)
+        x = x + attended
+        widened = self._norm(self._mlp(layer, x), layer.mlp_post_norm)
+        if probe:
+            probe("attention_out", index, attended)
+            probe("mlp_out", index, widened)
+        return x + widened
 
     def logits(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Unembed: final norm, then the output projection."""
         return self.head(self._norm(x, self.final_norm, self.final_norm_bias))
 
     def _attend(
-        self, index: int, layer: Layer, x: Tensor, plan: Plan, cache: KVCache, probe: Probe | None
+        self, index: int, layer: Layer, x: Tensor, plan: Plan, cache: Memory, probe: Probe | None
     ) -> Float[Tensor, "rows hidden"]:
         config = self.config
         windowed = bool(config.windowed) and config.windowed[index]
@@ -159,9 +179,11 @@ class Decoder:
         if rotation is not None:
             rotated = rotation(rotated)
         queries, keys = rotated[:, : config.heads], rotated[:, config.heads :]
+        hidden = plan.changes.hidden(index) if plan.changes else None
         attended = attend(
-            index, queries, keys, values, plan.rows, cache, probe, scale=self.scale, windowed=windowed
-        )
+            index, queries, keys, values, plan.rows, cache, probe,
+            scale=self.scale, windowed=windowed, hidden=hidden,
+        )  # fmt: skip
         return affine(layer.output, attended, layer.output_bias)
 
     def _mlp(self, layer: Layer, x: Tensor) -> Float[Tensor, "rows hidden"]:
@@ -183,10 +205,17 @@ class Decoder:
         """Each head by itself, or all as one, as the weight is long."""
         return self._norm(x.reshape(len(x), -1, len(weight)), weight).view(x.shape)
 
-    def _plan(self, spans: Sequence[Span], cache: KVCache) -> Plan:
+    def plan(
+        self,
+        spans: Sequence[Span],
+        cache: Memory,
+        interventions: Mapping[int, Sequence[Intervention]] | None = None,
+    ) -> Plan:
+        """What the layers of a call share."""
         rows = rows_of(spans, cache, self.config.window)
         rotation = None if self.config.learned_positions else self.rotary.at(rows.positions)
         window_rotation = rotation
         if self.config.window_rope_theta is not None:
             window_rotation = self.window_rotary.at(rows.positions)
-        return Plan(rows, rotation, window_rotation)
+        changes = Interventions(interventions, rows.slots, rows.positions) if interventions else None
+        return Plan(rows, rotation, window_rotation, changes)

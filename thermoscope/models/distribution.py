@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -56,6 +57,14 @@ def summarise(
         mass = float(boltzmann.weights(wide, temperature or 1.0).sum())
         summaries.append(Summary(log_z, entropy, float(row.max()), mass, truncation.top_k(wide, best).ids))
     return summaries
+
+
+def log_z(logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:
+    """log Σ exp(z) of every row in float64; with the kernel, the number that `summarise` gives."""
+    if build.available():
+        summaries = _native(logits.float().contiguous(), [1.0] * len(logits), 1)
+        return torch.tensor([summary.log_z for summary in summaries], dtype=torch.float64)
+    return logits.double().logsumexp(dim=-1)
 
 
 def draw(

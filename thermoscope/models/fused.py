@@ -5,7 +5,7 @@ its own, in which a row's numbers do not depend on the company that it is in.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +13,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
-from thermoscope.models.attention import Probe, attend, rows_of
+from thermoscope.models.attention import Rows, attend, rows_of
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.decoder import Decoder, Layer
+from thermoscope.models.intervention import Intervention, Interventions
 from thermoscope.models.kernels import build
 from thermoscope.models.kernels import library as native
 from thermoscope.models.panels import Panels
+from thermoscope.models.probe import Probe
 
 ACTIVATIONS = ("silu", "gelu_tanh")  # by their number in step.h
 NORMS = ("attention_norm", "q_norm", "k_norm", "attention_post_norm", "mlp_norm", "mlp_post_norm")
 PRODUCTS = ("qkv", "output", "gate_up", "down")
+NOBODY = Probe(lambda *_: None, lambda *_: False)
+IN_ATTENTION = ("q", "k", "v", "attention", "head_out")
 
 
 class Fused:
@@ -83,8 +87,9 @@ class Fused:
         spans: Sequence[Span],
         cache: KVCache,
         probe: Probe | None = None,
+        interventions: Mapping[int, Sequence[Intervention]] | None = None,
     ) -> Float[Tensor, "rows hidden"]:
-        """What `Decoder.forward` does; probes see the same quantities."""
+        """What `Decoder.forward` does; probes see the same quantities, interventions change the same."""
         cache.check(spans)
         x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
         count = len(x)
@@ -98,10 +103,12 @@ class Fused:
         positions = integers(*(span.start + i for span in spans for i in range(span.count)))
         rows = native.Rows(count, ctypes.addressof(slots), ctypes.addressof(positions))
         self._turn(cache.context)
-        if probe is None:
+        if probe is None and not interventions:
             self._run(x, rows, cache, 0, len(self.layers), native.Taps())
         else:
-            self._watched(x, rows, spans, cache, probe)
+            where = rows_of(spans, cache, self.config.window)
+            changes = Interventions(interventions or {}, where.slots, where.positions)
+            x = self._by_layer(x, rows, where, cache, probe or NOBODY, changes)
         cache.extend(spans)
         return x
 
@@ -128,25 +135,39 @@ class Fused:
         threads = self._library.threads
         self._library.forward(self._network, rows, held, x.data_ptr(), first, last, taps, threads, self.spent)
 
-    def _watched(
-        self, x: Tensor, rows: native.Rows, spans: Sequence[Span], cache: KVCache, probe: Probe
-    ) -> None:
-        """A layer at a time, with what the probes see kept apart."""
+    def _by_layer(
+        self, x: Tensor, rows: native.Rows, where: Rows, cache: KVCache, probe: Probe, changes: Interventions
+    ) -> Float[Tensor, "rows hidden"]:
+        """A layer at a time, changed as asked for, with what the probe wants kept apart."""
         config, count = self.config, len(x)
-        where = rows_of(spans, cache, config.window)
         for index in range(config.layers):
-            probe("residual", index, x.clone())  # the step adds to x in place
-            qkv = x.new_empty(count, config.heads + 2 * config.kv_heads, config.head_dim)
-            attended, widened = torch.empty_like(x), torch.empty_like(x)
-            taps = native.Taps(*(each.data_ptr() for each in (qkv, attended, widened)))
+            x = changes.stream(index, x).contiguous()
+            if probe.wants("residual", index):
+                probe("residual", index, x.clone())  # the step adds to x in place
+            hidden = changes.hidden(index)
+            rows.hidden = None if hidden is None else hidden.data_ptr()
+            taken: dict[str, Tensor] = {}
+            if any(probe.wants(quantity, index) for quantity in IN_ATTENTION):
+                taken["qkv"] = x.new_empty(count, config.heads + 2 * config.kv_heads, config.head_dim)
+            for tap, quantity in (("attention", "attention_out"), ("mlp", "mlp_out")):
+                if probe.wants(quantity, index):
+                    taken[tap] = torch.empty_like(x)
+            taps = native.Taps(**{tap: tensor.data_ptr() for tap, tensor in taken.items()})
             self._run(x, rows, cache, index, index + 1, taps)
-            # The step keeps no weights, so the probes' are computed once more, from the same q, k and v.
-            q, k, v = torch.split(qkv, [config.heads, config.kv_heads, config.kv_heads], dim=1)
-            windowed = bool(config.windowed) and config.windowed[index]
-            attend(index, q, k, v, where, cache, probe, scale=self.plain.scale, windowed=windowed)
-            probe("attention_out", index, attended)
-            probe("mlp_out", index, widened)
+            if "qkv" in taken:
+                # The step keeps no weights, so the probe's are computed once more, from the same q, k and v.
+                q, k, v = torch.split(taken["qkv"], [config.heads, config.kv_heads, config.kv_heads], dim=1)
+                windowed = bool(config.windowed) and config.windowed[index]
+                attend(
+                    index, q, k, v, where, cache, probe,
+                    scale=self.plain.scale, windowed=windowed, hidden=hidden,
+                )  # fmt: skip
+            for tap, quantity in (("attention", "attention_out"), ("mlp", "mlp_out")):
+                if tap in taken:
+                    probe(quantity, index, taken[tap])
+        x = changes.stream(config.layers, x)
         probe("residual", config.layers, x)
+        return x
 
     def _turn(self, context: int) -> None:
         """Have the rotations of every position ready, [context, cos and sin, turning / 2]."""

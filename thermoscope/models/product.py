@@ -41,15 +41,16 @@ class Product(Protocol):
 
 
 class Dense:
-    """W as it stands, in float32 or bfloat16, multiplied in its own type."""
+    """W as it stands, in bfloat16, float32 or float64, multiplied in its own type."""
 
     def __init__(self, weight: Float[Tensor, "out in"]) -> None:
         # Few rows times a row-major float32 matrix reads at 40% of the speed of a column-major one.
         self._weight = weight.t().contiguous().t() if weight.dtype == torch.float32 else weight
 
     def __call__(self, x: Float[Tensor, "rows in"]) -> Float[Tensor, "rows out"]:
-        """Round `x` to the weights' type, multiply, and give float32."""
-        return F.linear(x.to(self._weight.dtype), self._weight).float()
+        """Round `x` to the weights' type, multiply, and give float32 or wider."""
+        y = F.linear(x.to(self._weight.dtype), self._weight)
+        return y.to(torch.promote_types(y.dtype, torch.float32))
 
     def weight(self) -> Float[Tensor, "out in"]:
         """W as float32."""

@@ -155,3 +155,22 @@ def test_a_reading_that_waits_for_a_slot_can_be_called_off(lm):
             lab.generate(lm.tokenizer.prompt(PROMPT), [{"max_tokens": 4}])
         for stream in busy:
             stream.close()
+
+
+def test_a_look_that_is_cut_gives_all_its_pieces(lm):
+    """An overwritten memory cuts the pass once more; what the memory held before changes nothing."""
+    from thermoscope.models.intervention import Overwrite, Suppress
+
+    told = []
+    lab = Lab(lambda: lm, watch=told.append)
+    tokens = [5 + i % 40 for i in range(150)]
+    kept = lab.replay(tokens, keep={"k": [1], "v": [1], "residual": [2]})
+    same = Overwrite(1, [3, 60], kept.kept["k", 1][[3, 60]], kept.kept["v", 1][[3, 60]])
+    told.clear()
+    again = lab.replay(tokens, interventions=[same])
+    assert again.logprobs.shape == kept.logprobs.shape
+    assert (again.logprobs - kept.logprobs).abs().max() <= 1e-4
+    assert told[-1].done == told[-1].total == 150
+    hidden = lab.replay(tokens, interventions=[Suppress(range(40))]).logprobs
+    assert (hidden[:39] - kept.logprobs[:39]).abs().max() <= 1e-4
+    assert (hidden[40:] - kept.logprobs[40:]).abs().max() > 0.01

@@ -15,10 +15,11 @@ from thermoscope.instruments.shape.reading import Check
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel, Reply
-    from thermoscope.engine.replay import Quantity, Replay
+    from thermoscope.engine.replay import Keep, Replay
     from thermoscope.engine.request import Request
     from thermoscope.engine.sequence import Delta
     from thermoscope.engine.trace import Trace
+    from thermoscope.models.intervention import Intervention
     from thermoscope.models.model import Model
 
 Item = TypeVar("Item")
@@ -136,8 +137,9 @@ class Lab:
         self,
         tokens: Sequence[int],
         *,
-        keep: "Collection[Quantity]" = (),
+        keep: "Keep" = (),
         layers: Collection[int] | None = None,
+        interventions: "Sequence[Intervention]" = (),
         param: str = "text",
     ) -> "Replay":
         """One teacher-forced pass over the tokens, keeping the quantities asked for.
@@ -147,7 +149,8 @@ class Lab:
         from thermoscope.engine.replay import chunks, joined
 
         self._check_room(tokens, param)
-        return joined(tokens, list(self._pieces(chunks, tokens, keep=keep, layers=layers)))
+        how = {"keep": keep, "layers": layers, "interventions": interventions}
+        return joined(tokens, list(self.pieces(lambda model: chunks(model, tokens, **how), len(tokens))))  # type: ignore[arg-type]
 
     def logits(
         self, tokens: Sequence[int], *, first: int = 0, param: str = "text"
@@ -159,8 +162,25 @@ class Lab:
         from thermoscope.engine.replay import logits_from
 
         self._check_room(tokens, param)
-        for rows in self._pieces(logits_from, tokens, first=first):
+        for rows in self.pieces(lambda model: logits_from(model, tokens, first), len(tokens)):
             yield from rows.numpy()
+
+    def pieces(
+        self, look: "Callable[[Model], Iterator[Item]]", tokens: int, what: str = "reading"
+    ) -> Iterator[Item]:
+        """What a look at the model gives, a piece for each chunk of this many tokens.
+
+        Each piece is one call on the engine's thread, so that others' tokens come between.
+        """
+        from thermoscope.engine.scheduler import PREFILL_CHUNK
+
+        runner, done = self.model.runner, 0
+        going = runner.call(lambda: look(runner.engine.model))
+        self.progress(what, 0, tokens)
+        while (piece := runner.call(lambda: next(going, None), background=self._background)) is not None:
+            yield piece
+            done += PREFILL_CHUNK
+            self.progress(what, min(done, tokens), tokens)
 
     def last(self, tokens: Sequence[int], *, param: str = "text") -> Float[np.ndarray, "vocab"]:
         """The logits after the last token, in float64."""
@@ -229,19 +249,6 @@ class Lab:
         finally:
             for ticket in tickets:
                 ticket.cancel()
-
-    def _pieces(
-        self, look: "Callable[..., Iterator[Item]]", tokens: Sequence[int], **how: Any
-    ) -> Iterator[Item]:
-        """Each piece of a look is one call on the engine's thread, so that others' tokens come between."""
-        from thermoscope.engine.scheduler import PREFILL_CHUNK
-
-        runner = self.model.runner
-        going = runner.call(lambda: look(runner.engine.model, tokens, **how))
-        for start in range(0, len(tokens), PREFILL_CHUNK):
-            self.progress("reading", start, len(tokens))
-            yield runner.call(lambda: next(going), background=self._background)
-        self.progress("reading", len(tokens), len(tokens))
 
     def _check_cancelled(self) -> None:
         if self._cancelled.is_set():

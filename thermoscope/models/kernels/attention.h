@@ -4,6 +4,8 @@
 // So it does not matter how many rows are in the call, nor whether one thread takes all sections or several share.
 #pragma once
 
+#include <algorithm>
+
 #include "simd.h"
 
 namespace thermoscope {
@@ -14,9 +16,11 @@ constexpr int SECTION = 32;  // positions, counted from 0
 // are exp(score − greatest score).
 inline int partial_size(int dim) { return dim + LANES; }
 
-// One query over `count` positions, at most SECTION. dim = 16 D.
+// One query over `count` positions, at most SECTION; `hidden`, if not null, says which of them it must not see. dim =
+// 16 D.
 template <int D>
-void section(const float* q, float scale, const float* keys, const float* values, int count, float* out) {
+void section(const float* q, float scale, const float* keys, const float* values, int count, const uint8_t* hidden,
+             float* out) {
     constexpr int DIM = D * LANES;
     Floats query[D], sum[D];
     float scores[SECTION];
@@ -34,9 +38,18 @@ void section(const float* q, float scale, const float* keys, const float* values
         }
         store(scores + t, totals(products));
         for (int i = count; i < t + LANES; ++i) scores[i] = -infinity;
+        if (hidden)
+            for (int i = t; i < t + LANES && i < count; ++i)
+                if (hidden[i]) scores[i] = -infinity;
         best = max(best, load(scores + t));
     }
     const float most = greatest(best);
+    if (most == -infinity) {  // nothing to be seen here
+        std::fill_n(out, DIM, 0.0f);
+        out[DIM] = most;
+        out[DIM + 1] = 0;
+        return;
+    }
     Floats mass = same(0);
     for (int t = 0; t < count; t += LANES) {
         const Floats weight = exp(add(load(scores + t), same(-most)));
@@ -54,7 +67,7 @@ void section(const float* q, float scale, const float* keys, const float* values
     out[DIM + 1] = total(mass);
 }
 
-using Section = void (*)(const float*, float, const float*, const float*, int, float*);
+using Section = void (*)(const float*, float, const float*, const float*, int, const uint8_t*, float*);
 
 // Null for a head whose width has no code here.
 inline Section section_for(int dim) {
@@ -73,6 +86,7 @@ inline Section section_for(int dim) {
 // Takes the partial result of the next section into that of those before.
 inline void fold(float* all, const float* next, int dim) {
     const float best = all[dim] > next[dim] ? all[dim] : next[dim];
+    if (best == -std::numeric_limits<float>::infinity()) return;  // neither saw anything
     float factors[LANES];
     store(factors, exp(same(all[dim] - best)));
     const Floats keep = same(factors[0]);
@@ -94,10 +108,12 @@ inline void widen(const uint16_t* from, int size, float* to, const uint16_t* nex
     }
 }
 
-// Keys and values of one KV head in one slot, and the positions of them that are meant.
+// Keys and values of one KV head in one slot, the positions of them that are meant, and which of all are hidden from
+// the query, or null.
 struct Reach {
     const uint16_t *keys, *values;
     int start, end;
+    const uint8_t* hidden;
 };
 
 // Queries that share their keys and values: sections are cut at multiples of SECTION. `next` is what this thread
@@ -115,7 +131,8 @@ inline void sections(Section each, const float* queries, int count, float scale,
         widen(reach.values + here, (to - from) * dim, values, (last ? next.values : reach.values) + ahead);
         for (int q = 0; q < count; ++q) {
             float *all = out + size_t(q) * stride, *result = from == reach.start ? all : partial;
-            each(queries + q * dim, scale, keys, values, to - from, result);
+            const uint8_t* hidden = reach.hidden ? reach.hidden + from : nullptr;
+            each(queries + q * dim, scale, keys, values, to - from, hidden, result);
             if (result != all) fold(all, result, dim);
         }
     }

@@ -68,7 +68,12 @@ class Network(ctypes.Structure):
 class Rows(ctypes.Structure):
     """step.h: the tokens of a call."""
 
-    _fields_ = [("count", c_int32), ("slots", c_void_p), ("positions", c_void_p)]
+    _fields_ = [
+        ("count", c_int32),
+        ("slots", c_void_p),
+        ("positions", c_void_p),
+        ("hidden", c_void_p),
+    ]
 
 
 class Cache(ctypes.Structure):

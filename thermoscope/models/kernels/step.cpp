@@ -200,7 +200,9 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
             const auto reach_of = [&](int item) {
                 const int r = item / splits / n.kv_heads, split = item % splits, seen = rows.positions[r] + 1;
                 const int64_t place = place_of(r, item / splits % n.kv_heads, 0);
-                Reach reach{keys + place, values + place, layer.window ? std::max(0, seen - layer.window) : 0, seen};
+                const uint8_t* hidden = rows.hidden ? rows.hidden + size_t(r) * longest : nullptr;
+                const int from = layer.window ? std::max(0, seen - layer.window) : 0;
+                Reach reach{keys + place, values + place, from, seen, hidden};
                 if (splits > 1) {
                     reach.start = std::max(reach.start, split * SECTION);
                     reach.end = std::min(seen, (split + 1) * SECTION);

@@ -25,10 +25,12 @@ extern "C" struct Network {
     float eps, scale;  // what scores are multiplied with
 };
 
-// One row is one token: its slot and position in the cache.
+// One row is one token: its slot and position in the cache. `hidden` is null, or says of every position up to the
+// last of all rows' whether the row must not see it; one that is hidden from itself sees nothing.
 extern "C" struct Rows {
     int32_t count;
     const int32_t *slots, *positions;  // [count]
+    const uint8_t* hidden;             // [count, last position + 1]
 };
 
 // keys and values [layers, slots · kv_heads, context, dim] in half precision; strides in numbers.

@@ -106,6 +106,7 @@ int fewest(const double* logits, int count, double greatest, double temperature,
     static thread_local Near own;
     static thread_local std::vector<int> places, orders;
     Near& near = own;
+    goal = std::max(goal, std::numeric_limits<double>::denorm_min());  // one token is kept for any goal
     const auto reached = [=](double sum) { return beyond ? sum > goal : sum >= goal; };
     int possible = 0;
     for (int i = 0; i < count; ++i) possible += logits[i] > -std::numeric_limits<double>::infinity();

@@ -1,0 +1,75 @@
+"""An answer that is steered: what is added, to whom, and what its neighbours see of it."""
+
+import pytest
+import torch
+
+from thermoscope.engine.engine import Engine
+from thermoscope.engine.language_model import LanguageModel
+from thermoscope.engine.replay import replay
+from thermoscope.engine.request import Request, Sampling
+from thermoscope.errors import InvalidRequest
+from thermoscope.models.intervention import Add
+
+PROMPT = (10, 20, 30, 11)
+SAMPLING = Sampling(temperature=0.8, seed=3, max_tokens=24, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def vector(model):
+    return torch.randn(model.config.hidden, generator=torch.Generator().manual_seed(2))
+
+
+def spoken(model, requests, slots=4):
+    engine = Engine(model, slots=slots, context=64)
+    generations = [engine.prepare(request) for request in requests]
+    for generation in generations:
+        engine.submit(generation)
+    while engine.busy:
+        engine.step()
+    return [generation.sequences[0].trace for generation in generations]
+
+
+def request(*steer, prompt=PROMPT):
+    return Request(prompt=prompt, sampling=SAMPLING, steer=steer)
+
+
+def test_requests_side_by_side_do_not_touch_each_other(model, vector):
+    asked = [request(), request(Add(1, vector)), request(Add(0, -vector), Add(2, vector)), request()]
+    together = spoken(model, asked)
+    alone = [spoken(model, [each], slots=1)[0] for each in asked]
+    assert [trace.tokens for trace in together] == [trace.tokens for trace in alone]
+    assert together[0].tokens == together[3].tokens
+    assert len({trace.tokens for trace in together}) == 3
+
+
+def test_a_vector_of_zeros_changes_nothing(model, vector):
+    plain, same = spoken(model, [request(), request(Add(1, 0 * vector))])
+    assert plain.tokens == same.tokens
+    logprobs = [[step.record.logprob for step in trace.steps] for trace in (plain, same)]
+    assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-4)
+
+
+def test_what_a_steered_answer_recorded_is_what_a_replay_with_the_same_vectors_sees(model, vector):
+    steer = (Add(0, vector), Add(2, -0.5 * vector))
+    (trace,) = spoken(model, [request(*steer)])
+    tokens = [*trace.prompt, *trace.tokens]
+    assert replay(model, tokens, interventions=steer).logprob_residual(trace) <= 1e-4
+    assert replay(model, tokens).logprob_residual(trace) > 0.01
+
+
+def test_a_slot_used_again_is_not_steered(model, vector):
+    steered, after = spoken(model, [request(Add(1, vector)), request()], slots=1)
+    assert after.tokens == spoken(model, [request()])[0].tokens != steered.tokens
+
+
+def test_every_way_in_takes_it(model, vector):
+    with LanguageModel(lambda: Engine(model, slots=2, context=64)) as lm:
+        how = {"temperature": 0, "max_tokens": 8, "ignore_eos": True, "steer": [Add(1, 3 * vector)]}
+        expected = lm.generate(PROMPT, **how).trace.tokens
+        *_, last = lm.stream(PROMPT, **how)
+        assert last.trace.tokens == expected
+        assert lm.generate(PROMPT, **how | {"steer": ()}).trace.tokens != expected
+        with pytest.raises(InvalidRequest, match="add: layer: got 7, expected 0 to 3"):
+            lm.generate(PROMPT, steer=[Add(7, vector)])
+        with pytest.raises(InvalidRequest, match=r"add: got a tensor of shape \[2\], expected \[64\]"):
+            lm.generate(PROMPT, steer=[Add(1, vector[:2])])

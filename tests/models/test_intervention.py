@@ -1,0 +1,60 @@
+"""Interventions on the rows of a call, against loops; in a network: tests/engine/test_counterfactual."""
+
+import pytest
+import torch
+
+from thermoscope.models.intervention import Add, Interventions, Overwrite, Patch, Suppress, first_touched
+
+SLOTS = torch.tensor([0, 0, 0, 2, 2, 2, 2, 2])
+POSITIONS = torch.tensor([4, 5, 6, 0, 1, 2, 3, 4])
+PLACES = list(zip(SLOTS.tolist(), POSITIONS.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("queries", [None, (5,), (4, 6), ()])
+def test_a_row_must_not_see_keys_named_for_its_slot_but_always_sees_itself(queries):
+    keys = (1, 4, 5)
+    found = Interventions({0: [Suppress(keys, queries, layers=(1,))]}, SLOTS, POSITIONS)
+    assert found.hidden(0) is None
+    for row, (slot, position) in enumerate(PLACES):
+        meant = position > max(keys) if queries is None else position in queries
+        expected = [slot == 0 and meant and key in keys and key != position for key in range(7)]
+        assert found.hidden(1)[row].tolist() == expected
+
+
+def test_suppressions_add_up():
+    one, two = Suppress((1,), (5,)), Suppress((2, 3), layers=(1,))
+    both = Interventions({0: [one], 2: [two]}, SLOTS, POSITIONS)
+    assert torch.equal(both.hidden(0), Interventions({0: [one]}, SLOTS, POSITIONS).hidden(0))
+    expected = both.hidden(0) | Interventions({2: [two]}, SLOTS, POSITIONS).hidden(1)
+    assert torch.equal(both.hidden(1), expected)
+
+
+def test_the_stream_is_changed_in_order_where_it_is_meant():
+    x, rows, vector = torch.randn(8, 4), torch.randn(2, 4), torch.randn(4)
+    changes = [Patch(1, (6, 4), rows), Add(1, vector, (4, 0)), Add(2, vector)]
+    found = Interventions({0: changes, 1: [Add(0, vector)]}, SLOTS, POSITIONS)
+    expected = x.clone()
+    expected[2], expected[0] = rows[0], rows[1] + vector
+    assert torch.equal(found.stream(1, x), expected)
+    assert torch.equal(found.stream(2, x)[:3], x[:3] + vector)
+    assert torch.equal(found.stream(2, x)[3:], x[3:])
+    assert found.stream(0, x) is x
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (Suppress((3, 5)), 6),
+        (Suppress((9,)), 10),
+        (Suppress((3, 5), (2, 4, 8)), 4),
+        (Suppress(()), 10),
+        (Suppress((3,), ()), 10),
+        (Patch(1, (7, 2), torch.zeros(2, 4)), 2),
+        (Add(1, torch.zeros(4)), 0),
+        (Add(1, torch.zeros(4), ()), 10),
+        (Overwrite(1, (2, 6), torch.zeros(2, 1, 4), torch.zeros(2, 1, 4)), 7),
+    ],
+)
+def test_the_first_position_that_can_change(change, first):
+    assert first_touched([change], 10) == first
+    assert first_touched([change, Suppress((7,))], 10) == min(first, 8)
