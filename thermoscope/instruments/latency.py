@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thermoscope.planning.latency.prediction import Request
 
 QUESTION = "How long will inference take?"
-LAW = r"T_{pos} + N\,(T_{attn} + T_{ffn} + T_{ln}) + T_{ln} + T_{proj}"
+LAW = r"T_{pos} + N\,(T_{attn} + T_{\text{ffn}} + T_{ln}) + T_{ln} + T_{proj}"
 LOADS_MODEL = False
 MOST = 10_000_000  # tokens
 
