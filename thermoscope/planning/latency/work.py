@@ -56,7 +56,8 @@ class Pass:
       `precision`: the stream's, in which unquantised products run.
     - `tensor`: devices that share each layer. `stages`: devices that each hold some layers, one after
       another.
-    - `causal`: whether a token sees only those before it. `outputs`: rows of each sequence that get logits.
+    - `causal`: whether a token sees only those before it. `outputs`: rows of each sequence that get logits;
+      none where more of its prompt is to come.
     """
 
     batch: int
@@ -121,7 +122,7 @@ def components(shape: Architecture, run: Pass) -> tuple[Work, ...]:
         *_attention(shape, run),
         *_mlp(shape, run),
         *_links(shape, run),
-        *_after(shape, run),
+        *(_after(shape, run) if run.outputs else ()),
     )
 
 
