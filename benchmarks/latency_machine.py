@@ -10,14 +10,14 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
 from thermoscope.bench import measure
 from thermoscope.catalogue.architecture import Architecture
 from thermoscope.catalogue.precision import Precision
-from thermoscope.engine.language_model import DEFAULT, load
+from thermoscope.engine.language_model import DEFAULT, LanguageModel, load
 from thermoscope.instruments import _calibration as calibration
 from thermoscope.models.kernels.bandwidth import read_bandwidth
 from thermoscope.models.kernels.library import cores
@@ -52,7 +52,6 @@ def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
     with load(model, precision=precision, slots=8, context=1024) as lm:
         shape = Architecture.of(lm.config, model)
         prompts = [measure.prompt(lm, PROMPT, client=client) for client in range(8)]
-        measure.decode(lm, prompts[:1], 8)
         kept = calibration.FORMAT_OF[precision]
         for batch in (1, 8):
             request = Request(
@@ -62,8 +61,7 @@ def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
             found = predict(request, profile)
             steps, firsts = [], []
             for _ in range(REPEATS):
-                run = measure.decode(lm, prompts[:batch], TOKENS, even=True)
-                steps.append(batch / run.rate)
+                steps += _steps(lm, prompts[0], batch)
                 since = time.perf_counter()
                 for each in prompts[:batch]:
                     measure.prefill(lm, each)
@@ -72,6 +70,13 @@ def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
                 band = profile.band(request, predicted, phase)  # type: ignore[arg-type]
                 real = median(taken)
                 yield Case(precision, batch, phase), Pair(predicted, real, band.low <= real <= band.high)
+
+
+def _steps(lm: LanguageModel, prompt: Sequence[int], batch: int) -> list[float]:
+    """Seconds of the steps in which all answers to one prompt were being decoded, as their traces say."""
+    reply = lm.generate(prompt, temperature=0, n=batch, max_tokens=TOKENS + batch - 1, ignore_eos=True)
+    last = reply.traces[-1].steps  # its prompt was read last, and the others go on for as many steps more
+    return [step.ms / 1e3 for step in last[1:TOKENS]]
 
 
 def main() -> None:

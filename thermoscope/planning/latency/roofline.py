@@ -127,8 +127,12 @@ def terms(work: Work, device: Hardware, framework: Framework) -> Terms:
         case _:
             family = "eager" if framework in EAGER else "fused"
             memory_factors = (f"{family}.{work.kind}.memory", f"{framework}.moved.memory")
-            near = min(1.0, HELD * (device.l2_bytes or 0) / max(1.0, work.bytes))
-            memory, cached = memory * (1 - near), memory * near
+            if work.kind != "embedding":  # whose table no kernel before it wrote
+                near = min(1.0, HELD * (device.l2_bytes or 0) / max(1.0, work.bytes))
+                memory, cached = memory * (1 - near), memory * near
+            # One multiprocessor takes a whole row, with its share of the bandwidth, however few there are.
+            compute = work.bytes / work.rows * (device.multiprocessors or 0) / device.bandwidth
+            compute_factors = (f"{family}.{work.kind}.row",)
     unpack = 0.0
     if work.unpacked and "fp32" in device.rates:
         unpack = work.unpacked / device.rates["fp32"]
