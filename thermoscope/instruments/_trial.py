@@ -30,7 +30,7 @@ from thermoscope.models.model import Model
 from thermoscope.models.parts import parts_of, shape_of
 from thermoscope.models.tokenizer import Tokenizer
 
-_COMMON: dict[str, Any] = {"family": "llama", "context": 1024, "norm_eps": 1e-5, "tied": True}
+_COMMON: dict[str, Any] = {"family": "llama", "context": 704, "norm_eps": 1e-5, "tied": True}
 SHAPES = (  # deep and narrow, shallow and wide, wide heads, many layers of few heads
     ModelConfig(vocab=16384, hidden=512, layers=24, heads=8, kv_heads=4, head_dim=64, ffn=1536, **_COMMON),
     ModelConfig(vocab=8192, hidden=1536, layers=4, heads=24, kv_heads=8, head_dim=64, ffn=4096, **_COMMON),
@@ -40,7 +40,7 @@ SHAPES = (  # deep and narrow, shallow and wide, wide heads, many layers of few 
 BATCHES, PIECES = (1, 2, 4, 8), (16, PREFILL_CHUNK)  # answers of a step; tokens of a prompt in one
 CONTEXTS = {"decode": (16, 640), "prefill": (0, 384)}  # positions that came before
 STEPS = 8  # of a run, after one that warms up
-PROMPTS, PATIENCE = 5, 0.5  # that are read in a run, after one; seconds after which fewer will do
+PROMPTS, PATIENCE = 4, 0.3  # that are read in a run, after one; seconds after which fewer will do
 PARTS = ("layers", "head", "sampler", "python")
 HANDED, REQUESTS = 24, 5  # tokens of an answer that goes through the runner; requests for one token
 Event = tuple[float, str]  # when a part ended, and which
