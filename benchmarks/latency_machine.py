@@ -11,6 +11,8 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from statistics import median
 from typing import NamedTuple
 
@@ -45,10 +47,17 @@ class Pair(NamedTuple):
     inside: bool
 
 
+def calibrated(precision: Precision) -> machine.Profile:
+    """A profile of one precision."""
+    measured = {precision: calibration.measure(precision)}
+    return calibration.profiled(read_bandwidth(cores()).rate, measured, cores())
+
+
 def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
     """A profile, then a step and a prompt for each sequence, at batch 1 and 8."""
-    measured = {precision: calibration.measure(precision)}
-    profile = calibration.profiled(read_bandwidth(cores()).rate, measured, cores())
+    # In a process of its own: pools of threads that it leaves would slow what is measured next.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        profile = pool.submit(calibrated, precision).result()
     with load(model, precision=precision, slots=8, context=1024) as lm:
         shape = Architecture.of(lm.config, model)
         prompts = [measure.prompt(lm, PROMPT, client=client) for client in range(8)]
