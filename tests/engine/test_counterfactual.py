@@ -213,6 +213,7 @@ def test_what_is_seen_piece_by_piece_is_what_is_kept(model, plain, monkeypatch):
 ONE = torch.ones(64)
 
 
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -227,7 +228,5 @@ ONE = torch.ones(64)
     ],
 )
 def test_what_has_no_place_is_refused_in_one_line(model, change, message):
-    if model.config.family != "llama":
-        pytest.skip("once is enough")
     with pytest.raises(InvalidRequest, match=message):
         replay(model, TOKENS, interventions=[change])
