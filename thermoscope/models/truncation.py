@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from thermoscope.laws import boltzmann, truncation
+from thermoscope.laws import boltzmann, dynamic_temperature, truncation
 from thermoscope.laws.truncation import EQUAL, Kept
 from thermoscope.models.kernels import build
 
@@ -30,7 +30,7 @@ def mass(logits: Float[np.ndarray, "some"], temperature: float, greatest: float)
 def entropy(logits: Float[np.ndarray, "some"]) -> float:
     """In nats, at T = 1."""
     if not _native(logits, 1.0):
-        return float(boltzmann.state(logits[np.isfinite(logits)]).entropy)
+        return dynamic_temperature.entropy(logits)
     total, moment = _weigh(logits, 1.0, float(logits.max()))
     return max(0.0, math.log(total) - moment / total)
 
