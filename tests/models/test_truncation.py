@@ -109,6 +109,19 @@ def test_a_draw_among_some_is_the_draw_where_all_others_are_cut_off(temperature,
             assert distribution.draw(z[ids], greatest, temperature, key, ids) == some
 
 
+@pytest.mark.parametrize("kind", ["float32", "every second"])
+def test_logits_that_lie_otherwise_in_memory_are_the_same_logits(kind):
+    z = rows(4).astype(np.float32)
+    given = z if kind == "float32" else np.repeat(z.astype(np.float64), 2)[::2]
+    z, greatest, key = z.astype(np.float64), float(z.max()), 8
+    ids = np.arange(VOCAB, dtype=np.int32)
+    assert truncation.mass(given, 0.7, greatest) == truncation.mass(z, 0.7, greatest)
+    assert truncation.nucleus(given, 0.9).members.tolist() == laws.nucleus(z, 0.9).members.tolist()
+    assert truncation.typical(given, 0.9).members.tolist() == laws.typical(z, 0.9).members.tolist()
+    drawn = {distribution.draw(given, greatest, 1.0, key, which) for which in (None, ids, np.arange(VOCAB))}
+    assert drawn == {distribution.draw(z, greatest, 1.0, key)}
+
+
 def test_without_the_kernel_the_laws_answer(monkeypatch):
     monkeypatch.setattr(build, "available", lambda: False)
     z = rows(2)
