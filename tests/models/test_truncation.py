@@ -80,6 +80,16 @@ def test_a_mass_that_is_not_reached_keeps_all():
     assert truncation.nucleus(z, 0.9, mass=1e6).members.tolist() == list(range(1, VOCAB, 2))
 
 
+def test_what_is_too_far_away_for_a_number_is_left_out():
+    """(z − max z) / T is −∞ there, and no reach that is doubled gets to it."""
+    z = rows(9)
+    z[::3] = -1e308
+    near = np.flatnonzero(z > -1e308)
+    weighty = near[boltzmann.weights(z, 1e-2)[near] > 0]
+    kept = truncation.typical(z, 1 - 1e-15, 1e-2, beyond=True).members
+    assert set(weighty) <= set(kept) <= set(near)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("cut", [False, True])
 def test_mass_and_entropy_are_the_laws_on_any_number_of_threads(threads, cut, monkeypatch):
