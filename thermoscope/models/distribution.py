@@ -79,15 +79,16 @@ def draw(
     `ids`: the tokens that the logits are of, rising; None for all. `greatest`: of the logits.
     """
     if len(logits) > FEW and build.available():
-        library = build.library()
+        library, rest = build.library(), (len(logits), greatest, temperature, key)
         token: int
         if ids is None and logits.dtype == np.float32:
-            token = library.draw(logits.ctypes.data, len(logits), greatest, temperature, key, library.threads)
+            z = np.ascontiguousarray(logits)
+            token = library.draw(z.ctypes.data, *rest, library.threads)
         else:
+            z = np.ascontiguousarray(logits, dtype=np.float64)
+            which = None if ids is None else np.ascontiguousarray(ids, dtype=np.int64)
             token = library.draw_among(
-                logits.astype(np.float64, copy=False).ctypes.data,
-                None if ids is None else ids.ctypes.data,
-                *(len(logits), greatest, temperature, key, library.threads),
+                z.ctypes.data, None if which is None else which.ctypes.data, *rest, library.threads
             )
         return token
     members = np.arange(len(logits)) if ids is None else ids

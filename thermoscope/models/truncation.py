@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from thermoscope.laws import boltzmann, truncation
+from thermoscope.laws import boltzmann, dynamic_temperature, truncation
 from thermoscope.laws.truncation import EQUAL, Kept
 from thermoscope.models.kernels import build
 
@@ -30,7 +30,7 @@ def mass(logits: Float[np.ndarray, "some"], temperature: float, greatest: float)
 def entropy(logits: Float[np.ndarray, "some"]) -> float:
     """In nats, at T = 1."""
     if not _native(logits, 1.0):
-        return float(boltzmann.state(logits[np.isfinite(logits)]).entropy)
+        return dynamic_temperature.entropy(logits)
     total, moment = _weigh(logits, 1.0, float(logits.max()))
     return max(0.0, math.log(total) - moment / total)
 
@@ -75,6 +75,7 @@ def _native(logits: Float[np.ndarray, "some"], temperature: float) -> bool:
 def _weigh(logits: Float[np.ndarray, "some"], temperature: float, greatest: float) -> tuple[float, float]:
     """Σ w and Σ w x with x = (z − greatest) / T and w = exp(x)."""
     library, sums = build.library(), (ctypes.c_double * 2)()
+    logits = np.ascontiguousarray(logits, dtype=np.float64)
     library.weigh(logits.ctypes.data, len(logits), greatest, temperature, library.threads, sums)
     return sums[0], sums[1]
 
@@ -88,7 +89,7 @@ def _fewest(
     mass: float,
     beyond: bool,
 ) -> Kept:
-    members = np.empty(len(logits), dtype=np.int64)
+    logits, members = np.ascontiguousarray(logits, dtype=np.float64), np.empty(len(logits), dtype=np.int64)
     goal = p * mass * (1 + EQUAL if beyond else 1 - EQUAL)
     count = build.library().fewest(
         logits.ctypes.data, len(logits), greatest, temperature, middle, goal, beyond, members.ctypes.data
