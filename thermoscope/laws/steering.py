@@ -43,7 +43,7 @@ def shift(
     gamma: float,
 ) -> Float[np.ndarray, "*items hidden"]:
     r"""The card's $\beta\nabla$ of every state, $\beta = \gamma \cos(h, h_\text{task})$."""
-    return gamma * np.asarray(similarity(states, task))[..., None] * gradient
+    return np.asarray(gamma * np.asarray(similarity(states, task))[..., None] * gradient)
 
 
 def mean_difference(
@@ -58,7 +58,7 @@ def of_equal_norm(
 ) -> Float[np.ndarray, "items hidden"]:
     """A control: other directions, each as long as the shift that it stands for."""
     lengths = np.linalg.norm(shifts, axis=-1, keepdims=True)
-    return lengths * directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+    return np.asarray(lengths * directions / np.linalg.norm(directions, axis=-1, keepdims=True))
 
 
 def recovered(
