@@ -47,7 +47,7 @@ def read(
     piece = lab.model.tokenizer.piece
     notes = [
         "∇_task = ∂ log p(target | x)/∂h: with the log-likelihood +β∇ steers towards the task; the card's "
-        "sign, with a loss for L_task, would steer away. It is the gradient of the weights in float32, at τ = 1.",
+        "sign, with a loss for L_task, would steer away. The gradient is of the weights in float32, at τ = 1.",
         f"Prompt and input are one text{', joined by a line end' if gap else ''}.",
         f"Target: {''.join(map(piece, aim))!r}"
         + (", the prompted model's own best token." if target is None else ".")
@@ -55,7 +55,7 @@ def read(
         "h_task is the mean state where the prompt's demonstrations are answered."
         if several
         else "No demonstrations found in the prompt (it does not repeat the mark that the input ends with, "
-        "as -> or A:), so h_task is the prompted state itself, and the distance to their subspace is left out.",
+        "as -> or A:), so h_task is the prompted state itself; the distance to their subspace is left out.",
     ]
     replayed = lab.replayed(
         [reply.trace for reply in lab.generate(whole, [{"temperature": 0, "max_tokens": 1}])]
