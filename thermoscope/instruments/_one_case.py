@@ -47,7 +47,7 @@ def read(
     piece = lab.model.tokenizer.piece
     notes = [
         "∇_task = ∂ log p(target | x)/∂h: with the log-likelihood +β∇ steers towards the task; the card's "
-        "sign, with a loss for L_task, would steer away. The gradient is of the weights in float32, at τ = 1.",
+        "sign, with a loss for L_task, would steer away. The gradient is of the float32 weights, at τ = 1.",
         f"Prompt and input are one text{', joined by a line end' if gap else ''}.",
         f"Target: {''.join(map(piece, aim))!r}"
         + (", the prompted model's own best token." if target is None else ".")

@@ -11,6 +11,7 @@ from thermoscope.instruments.shape.figure import Figure, axes, line
 from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table
 
 if TYPE_CHECKING:
+    from thermoscope.engine.steering import Mode, Steering
     from thermoscope.instruments.shape.lab import Lab
     from thermoscope.instruments.shape.source import File
 
@@ -55,7 +56,9 @@ UNRELATED = (
 IDENTITY = 1e-6  # nats: patching a state with itself, in the same arithmetic
 
 
-def read(lab: "Lab", file: "File", *, train: int, test: int | None, shots: int, seed: int) -> Reading:
+def read(
+    lab: "Lab", file: "File", *, train: int, test: int | None, shots: int, seed: int, mode: "Mode"
+) -> Reading:
     """The task of a file, measured."""
     every = _pairs.pairs(file)
     measured = _task.measure(
@@ -90,6 +93,7 @@ def read(lab: "Lab", file: "File", *, train: int, test: int | None, shots: int, 
         ],
         figures=[_by_layer(measured), _by_strength(measured)],
         checks=_checks(measured),
+        steering=_steering(lab, measured, mode),
         notes=[
             f"Vectors from {measured.fitted_on} training items, layer and strength chosen on "
             f"{measured.chosen_on} others by mean log p; {len(every)} different inputs in all. No target of "
@@ -100,6 +104,23 @@ def read(lab: "Lab", file: "File", *, train: int, test: int | None, shots: int, 
             "the bare items.",
         ],
     )  # fmt: skip
+
+
+def _steering(lab: "Lab", measured: Measured, mode: "Mode") -> "Steering":
+    """What was chosen, to be used: the gradient form, or the mean difference for every token."""
+    import torch
+
+    from thermoscope.engine.steering import Steering
+
+    method: Method = "gradient" if mode == "card" else "mean difference"
+    layer, strength, _ = measured.choices[method]
+    vectors, config = measured.vectors, lab.model.config
+    about = (lab.model.name, config.family, config.layers)
+    task = torch.from_numpy(vectors.task[layer])
+    if mode == "card":
+        gradient = torch.from_numpy(vectors.gradient[layer])
+        return Steering(*about, {layer: gradient}, {layer: task}, strength * vectors.unit(layer))
+    return Steering(*about, {layer: strength * (task - torch.from_numpy(vectors.bare[layer]))})
 
 
 def _arms(measured: Measured) -> list[tuple[Cell, ...]]:

@@ -7,7 +7,7 @@ file of pairs): vectors made from some items and judged on others, beside the pr
 controls of equal norm.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape import settings as shape
@@ -18,6 +18,7 @@ from thermoscope.instruments.shape.source import Source
 if TYPE_CHECKING:
     from thermoscope.instruments.shape.lab import Lab
 
+STEERS = True
 QUESTION = "What does a prompt do inside the model?"
 LAW = (
     r"P(y_t \mid \text{prompt}, x) = \operatorname{softmax}(f(h_L + \beta \nabla_\text{task}) / \tau), \quad "
@@ -64,6 +65,12 @@ class Settings(shape.Settings):
         ge=1, le=2000,
     )  # fmt: skip
     shots: int = setting(5, meaning="Demonstrations in a prompt of the task.", unit="pairs", ge=2, le=7)
+    mode: Literal["card", "constant"] = setting(
+        "card",
+        meaning="The task's vector to save: the card's γ·sim(h, h_task)·∇_task from the prompt's last token "
+        "on, or constant: the mean difference, added to every token.",
+        unit="mode",
+    )
     seed: int = setting(
         0, meaning="The dice that split the task and draw demonstrations.", unit="seed", ge=0, lt=2**63
     )
@@ -87,6 +94,6 @@ def read(settings: Settings, lab: "Lab") -> Reading:
     if settings.task is not None:
         from thermoscope.instruments._task_report import read as task
 
-        how = settings.model_dump(include={"train", "test", "shots", "seed"})
+        how = settings.model_dump(include={"train", "test", "shots", "seed", "mode"})
         parts.append(task(lab, settings.task, **how))
     return joined(*parts)

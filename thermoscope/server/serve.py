@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -14,10 +14,16 @@ from thermoscope.server.app import create_app
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.steering import Steering
 
 
 def serve(
-    model: "LanguageModel", *, host: str = "127.0.0.1", port: int = 8000, aliases: Sequence[str] = ()
+    model: "LanguageModel",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    aliases: Sequence[str] = (),
+    vectors: "Mapping[str, Steering] | None" = None,
 ) -> None:
     """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
 
@@ -27,7 +33,7 @@ def serve(
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, aliases).run(sockets=[listener])
+        Server(model, aliases, vectors).run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -57,8 +63,13 @@ def open_port(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn, which stops the engine before it waits for open connections to end."""
 
-    def __init__(self, model: "LanguageModel", aliases: Sequence[str] = ()) -> None:
-        app = create_app(model, aliases)
+    def __init__(
+        self,
+        model: "LanguageModel",
+        aliases: Sequence[str] = (),
+        vectors: "Mapping[str, Steering] | None" = None,
+    ) -> None:
+        app = create_app(model, aliases, vectors)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )
