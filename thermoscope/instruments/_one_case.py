@@ -9,6 +9,7 @@ from thermoscope.instruments._carriers import carriers
 from thermoscope.instruments._demonstrations import FEWEST, distances, positions
 from thermoscope.instruments._lens import Two, by_layer
 from thermoscope.instruments._oracle import oracle
+from thermoscope.instruments._pairs import LEAD
 from thermoscope.instruments.shape.reading import Reading, joined
 from thermoscope.instruments.shape.seam import shared
 
@@ -32,10 +33,10 @@ def read(
     if layer is not None and layer > layers:
         raise InvalidRequest(f"layer: got {layer}, expected 0 to {layers}.", param="layer")
     gap = "" if prompt[-1].isspace() or asked[0].isspace() else "\n"
-    bare, whole = lab.tokens(asked), lab.tokens(prompt + gap + asked)
-    first = _first(lab, prompt + gap, whole)
+    bare, whole = lab.tokens(LEAD + asked), lab.tokens(LEAD + prompt + gap + asked)
+    first = _first(lab, LEAD + prompt + gap, whole)
     two = _two(lab, bare, whole)
-    aim = _target(lab, asked, bare, target) if target is not None else (int(two.prompted.argmax()),)
+    aim = _target(lab, LEAD + asked, bare, target) if target is not None else (int(two.prompted.argmax()),)
     layer = layers if layer is None else layer
 
     found = positions(lab, whole, first)
@@ -48,7 +49,8 @@ def read(
     notes = [
         "∇_task = ∂ log p(target | x)/∂h: with the log-likelihood +β∇ steers towards the task; the card's "
         "sign, with a loss for L_task, would steer away. The gradient is of the float32 weights, at τ = 1.",
-        f"Prompt and input are one text{', joined by a line end' if gap else ''}.",
+        f"Prompt and input are one text{', joined by a line end' if gap else ''}. With the prompt and without "
+        "it the text begins with a line end: models park attention on the first token, and read little there.",
         f"Target: {''.join(map(piece, aim))!r}"
         + (", the prompted model's own best token." if target is None else ".")
         + (f" It has {len(aim)} tokens: its log p is their sum, by the chain rule." if aim[1:] else ""),

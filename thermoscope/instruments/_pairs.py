@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from thermoscope.instruments.shape.source import File
 
 ASK, ANSWER = "{} ->", " {}\n"  # the form of Hendel et al. 2023
+LEAD = "\n"  # models park attention on the first token, and read little else there: it must not be a word
 LEAST = 8  # items to fit on, half of them for the vectors and half for layer and strength
 
 
@@ -90,7 +91,7 @@ def tokens(
     lab: "Lab", pair: Pair, demonstrations: Sequence[Pair] = ()
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A question after demonstrations, and the tokens of its output there."""
-    text = "".join(ASK.format(each.input) + ANSWER.format(each.output) for each in demonstrations)
+    text = LEAD + "".join(ASK.format(each.input) + ANSWER.format(each.output) for each in demonstrations)
     text += ASK.format(pair.input)
     tokenizer = lab.model.tokenizer
     asked = tokenizer.prompt(text)
