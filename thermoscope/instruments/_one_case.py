@@ -9,7 +9,7 @@ from thermoscope.instruments._carriers import carriers
 from thermoscope.instruments._demonstrations import FEWEST, distances, positions
 from thermoscope.instruments._lens import Two, by_layer
 from thermoscope.instruments._oracle import oracle
-from thermoscope.instruments._pairs import LEAD
+from thermoscope.instruments._pairs import LEAD, LEADING
 from thermoscope.instruments.shape.reading import Reading, joined
 from thermoscope.instruments.shape.seam import shared
 
@@ -49,8 +49,8 @@ def read(
     notes = [
         "∇_task = ∂ log p(target | x)/∂h: with the log-likelihood +β∇ steers towards the task; the card's "
         "sign, with a loss for L_task, would steer away. The gradient is of the float32 weights, at τ = 1.",
-        f"Prompt and input are one text{', joined by a line end' if gap else ''}. With the prompt and without "
-        "it the text begins with a line end: models park attention on the first token, and read little there.",
+        f"Prompt and input are one text{', joined by a line end' if gap else ''}.",
+        LEADING,
         f"Target: {''.join(map(piece, aim))!r}"
         + (", the prompted model's own best token." if target is None else ".")
         + (f" It has {len(aim)} tokens: its log p is their sum, by the chain rule." if aim[1:] else ""),

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from thermoscope.instruments.shape.source import File
 
 ASK, ANSWER = "{} ->", " {}\n"  # the form of Hendel et al. 2023
-LEAD = "\n"  # models park attention on the first token, and read little else there: it must not be a word
+LEAD = "\n"
+LEADING = (
+    "Every text, with the prompt and without, begins with a line end: models park attention on the first "
+    "token, and would read little of a word there."
+)
 LEAST = 8  # items to fit on, half of them for the vectors and half for layer and strength
 
 
@@ -53,8 +57,12 @@ def pairs(file: "File") -> list[Pair]:
             f"task: got {file.name}, expected a JSON list of objects with input and output, both texts.",
             param="task",
         ) from None
-    once = {pair.input: pair for pair in reversed(found)}
-    return list(reversed(once.values()))
+    once: dict[str, Pair] = {}
+    for pair in found:
+        once.setdefault(pair.input, pair)
+    if not once:
+        raise InvalidRequest(f"task: got {file.name} without a pair, expected some.", param="task")
+    return list(once.values())
 
 
 def split(every: Sequence[Pair], train: int, test: int | None, seed: int) -> tuple[list[Pair], list[Pair]]:

@@ -98,7 +98,7 @@ def read(
             f"Vectors from {measured.fitted_on} training items, layer and strength chosen on "
             f"{measured.chosen_on} others by mean log p; {len(every)} different inputs in all. No target of "
             "a held-out item steers.",
-            "Every text begins with a line end: models park attention on the first token, and read little there.",
+            _pairs.LEADING,
             f"Only the target's first token counts: {several} of {len(measured.items)} targets have several.",
             "Task vector (Hendel): the mean prompted state in place of the item's own. Mean difference "
             "(CAA): mean prompted less mean bare state, added. Gradient: γ·sim(h, h_task)·mean gradient of "
