@@ -59,6 +59,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, required=True, metavar="FILE.jsonl", help=kept)
     parser.add_argument("--figure", type=Path, metavar="FILE", help=".html, or .png where kaleido is")
     parser.add_argument("--model", default=DEFAULT)
+    parser.add_argument("--threads", type=int, help="one is best on a machine that is busy")
     for name, default in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
     return parser.parse_args()
@@ -75,7 +76,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     try:
         missing = [path for path in arguments.tasks if (path.stem, 0) not in results.rows]
         if missing:
-            with thermoscope.load(arguments.model) as lm:
+            with thermoscope.load(arguments.model, threads=arguments.threads) as lm:
                 for path in missing:
                     began = time.monotonic()
                     row = of_task(Lab(lambda: lm), path, arguments)

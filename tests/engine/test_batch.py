@@ -75,6 +75,21 @@ def test_patching_the_last_layer_with_another_s_state_gives_its_distribution(mod
     torch.testing.assert_close(patched.logits, state.logits, rtol=0, atol=0)
 
 
+def test_going_on_from_a_layer_is_patching_what_it_finds(model):
+    batch = Batch(model, SEQUENCES)
+    plain = batch.run().logits
+    for layer in range(model.config.layers + 1):
+        rows = torch.randn(len(SEQUENCES), model.config.hidden, generator=RANDOM)
+        changes = [
+            [Patch(layer, [len(sequence) - 1], row[None])]
+            for sequence, row in zip(SEQUENCES, rows, strict=True)
+        ]
+        before = rows.clone()
+        same(model, batch.onward(layer, rows), batch.run(changes).logits)
+        assert torch.equal(rows, before)
+    same(model, batch.run().logits, plain)
+
+
 def test_what_does_not_fit_is_refused(model):
     with pytest.raises(InvalidRequest, match="sequences: got none"):
         Batch(model, [])

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thermoscope.errors import ContextExceeded, InvalidRequest
+from thermoscope.errors import ContextExceeded, InvalidRequest, UnsupportedModel
+from thermoscope.models.adapter import Adapter
 from thermoscope.models.cache import Span
 from thermoscope.models.intervention import Intervention, check
 from thermoscope.models.model import Model
@@ -39,6 +40,9 @@ class Batch:
         _check(model, sequences, tail)
         self._model, self._sequences, self._tail = model, [tuple(each) for each in sequences], tail
         self._cache = model.cache(slots=len(sequences), context=max(map(len, sequences)))
+        self._spans = [
+            Span(slot, len(sequence) - tail, tail) for slot, sequence in enumerate(self._sequences)
+        ]
         self._begin()
 
     def run(
@@ -50,12 +54,8 @@ class Batch:
 
         **Errors:** `InvalidRequest` for an intervention that does not fit.
         """
-        spans = []
-        for slot, sequence in enumerate(self._sequences):
-            start = len(sequence) - self._tail
-            spans.append(Span(slot, start, self._tail))
-            if changes is not None:
-                check(changes[slot], len(sequence), self._model.config)
+        for sequence, interventions in zip(self._sequences, changes or (), strict=changes is not None):
+            check(interventions, len(sequence), self._model.config)
         states: dict[int, Tensor] = {}
 
         def see(_quantity: str, layer: int, rows: Tensor) -> None:
@@ -65,10 +65,28 @@ class Batch:
         tails = [token for sequence in self._sequences for token in sequence[-self._tail :]]
         with torch.inference_mode():
             rows = self._model.decoder.forward(
-                torch.tensor(tails), spans, self._cache, probe if layers else None,
+                torch.tensor(tails), self._spans, self._cache, probe if layers else None,
                 None if changes is None else dict(enumerate(changes)),
             )  # fmt: skip
             return Last(self._model.decoder.logits(rows[self._tail - 1 :: self._tail]), states)
+
+    @torch.inference_mode()
+    def onward(
+        self, layer: int, states: Float[Tensor, "sequences hidden"]
+    ) -> Float[Tensor, "sequences vocab"]:
+        """The logits with these states in place of what a layer finds at each last token.
+
+        The same as `run` with a `Patch` for each, of a tail of one, in the time of the layers from there on.
+
+        **Errors:** `UnsupportedModel` for a model that runs through transformers.
+        """
+        decoder = self._model.decoder
+        if isinstance(decoder, Adapter):
+            raise UnsupportedModel(
+                f"steering: got a {decoder.config.family}, which runs through transformers; expected a "
+                "family that this decoder knows."
+            )
+        return decoder.logits(decoder.onward(layer, states, self._spans, self._cache))
 
     def _begin(self) -> None:
         """Fill the cache with all but the tails, in one call."""

@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float
 
 from thermoscope.engine.batch import Batch
 from thermoscope.laws import boltzmann, divergence
-from thermoscope.models.distribution import log_z
-from thermoscope.models.intervention import Patch
+from thermoscope.models.distribution import summarise
 
 if TYPE_CHECKING:
     from thermoscope.instruments._pairs import Item
@@ -67,12 +66,8 @@ class Arms:
         rows = torch.from_numpy(self.states[layer] + shifts).float()
         logits = []
         for part, batch in self._batches:
-            changes = [
-                [Patch(layer, [len(item.bare) - 1], row[None])]
-                for item, row in zip(self._items[part], rows[part], strict=True)
-            ]
-            run = partial(batch.run, changes)
-            logits.append(self._lab.call(lambda _, run=run: run().logits))  # type: ignore[misc]
+            some = rows[part]
+            logits.append(self._lab.call(lambda _, b=batch, s=some: b.onward(layer, s)))  # type: ignore[misc]
         return self._arm(logits, compared=compared)
 
     def _arm(self, logits: "Sequence[torch.Tensor]", *, compared: bool) -> Arm:
@@ -89,12 +84,14 @@ def judged(
     items: "Sequence[Item]", logits: "torch.Tensor", prompted: Float[np.ndarray, "items vocab"] | None = None
 ) -> Arm:
     """Rows of logits against the items' targets, and against the prompted distributions if they are given."""
-    targets = torch.tensor([item.target for item in items])
-    logprob = logits.gather(1, targets[:, None])[:, 0].double() - log_z(logits)
+    targets = np.array([item.target for item in items])
+    rows = summarise(logits, [1.0] * len(items), best=1)
+    scores = logits[torch.arange(len(items)), torch.from_numpy(targets)].double().numpy()
     kl = None
     if prompted is not None:
         kl = divergence.kl(prompted, boltzmann.log_probabilities(logits.double().numpy()))
-    return Arm((logits.argmax(dim=1) == targets).numpy(), logprob.numpy(), kl)
+    best = np.array([int(row.best[0]) for row in rows])
+    return Arm(best == targets, scores - np.array([row.log_z for row in rows]), kl)
 
 
 def joined(arms: Sequence[Arm]) -> Arm:
