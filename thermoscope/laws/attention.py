@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float
 
 from thermoscope.errors import InvalidRequest
 
-LEAST = 3  # values that a kurtosis can be taken of
+LEAST = 4  # values that a kurtosis says something of: any three have −1.5
 
 
 def read(
@@ -83,7 +83,7 @@ def kurtosis(values: Float[np.ndarray, "*heads some"]) -> Float[np.ndarray, "*he
     Of `some` values it is at most some − 5 + 1/(some − 1), which one value that stands out from equal others
     has; where all are equal it is 0 by agreement: nothing stands out.
 
-    **Errors:** `InvalidRequest` for fewer than three values.
+    **Errors:** `InvalidRequest` for fewer than four values.
     """
     if values.shape[-1] < LEAST:
         raise InvalidRequest(f"kurtosis: got {values.shape[-1]} values, expected {LEAST} or more.")
