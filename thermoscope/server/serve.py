@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 
 def serve(
-    model: "LanguageModel", *, host: str = "127.0.0.1", port: int = 8000, aliases: Sequence[str] = ()
+    model: "LanguageModel",
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    aliases: Sequence[str] = (),
+    hosts: Sequence[str] = (),
 ) -> None:
     """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
+
+    `hosts`: names that requests may address, beside `host`, localhost and any address.
 
     **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
     """
@@ -27,7 +34,7 @@ def serve(
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, aliases).run(sockets=[listener])
+        Server(model, aliases, (host, *hosts)).run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -57,8 +64,10 @@ def open_port(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn, which stops the engine before it waits for open connections to end."""
 
-    def __init__(self, model: "LanguageModel", aliases: Sequence[str] = ()) -> None:
-        app = create_app(model, aliases)
+    def __init__(
+        self, model: "LanguageModel", aliases: Sequence[str] = (), hosts: Sequence[str] = ()
+    ) -> None:
+        app = create_app(model, aliases, hosts)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )

@@ -129,7 +129,15 @@ class Library:
         self.summarise = function(
             "summarise", c_void_p, c_int, c_int, c_void_p, c_int, c_void_p, c_void_p, c_int
         )
-        self.draw = function("draw", c_void_p, c_int, c_double, c_double, c_uint64, c_int, result=c_int)
+        self.draw = function("draw", c_void_p, c_int, c_double, c_double, c_uint64, c_int, result=c_int64)
+        self.draw_among = function(
+            *("draw_among", c_void_p, c_void_p, c_int, c_double, c_double, c_uint64, c_int), result=c_int64
+        )
+        self.weigh = function("weigh", c_void_p, c_int, c_double, c_double, c_int, POINTER(c_double))
+        self.fewest = function(
+            *("fewest", c_void_p, c_int, c_double, c_double, c_double, c_double, c_int, c_void_p),
+            result=c_int,
+        )
         self.read = function("read", c_void_p, c_int64, c_int, result=c_int64)
         self.unembed = function("unembed", matrix, c_void_p, c_float, c_void_p, c_int, c_void_p, c_int)
 
