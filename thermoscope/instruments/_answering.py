@@ -68,7 +68,7 @@ def ask(lab: "Lab", run: "Rerun", seed: int) -> Reading:
                 "early",
                 "log P(answer) as the reasoning goes on",
                 [
-                    line(range(len(log_p)), log_p, "after the step", mode="lines+markers"),
+                    line(range(len(log_p)), log_p.tolist(), "after the step", mode="lines+markers"),
                     line([0, len(gains)], [bias, bias], "without the question", line={"dash": "dot"}),
                 ],
                 axes("step after which the answer is asked for", "nats", xaxis={"dtick": 1}),
@@ -120,7 +120,7 @@ def shuffled(run: "Rerun", dice: np.random.Generator) -> list[int]:
     steps, order = run.chain.steps, np.arange(len(run.chain.steps))
     while (order == np.arange(len(steps))).all():
         order = dice.permutation(len(steps))
-    return [run.chain.tokens[at] for which in order for at in steps[which].tokens]
+    return [run.chain.tokens[at] for which in order.tolist() for at in steps[which].tokens]
 
 
 def mistaken(run: "Rerun", dice: np.random.Generator) -> Sequence[int]:

@@ -1,8 +1,8 @@
 """The memory cut to a budget half way through the reasoning, in several ways, and what the rest then costs.
 
-What is evicted is hidden from every token after the cut; no position moves. In heavy hitters each layer keeps
-its own: half the budget recent slots, half those that were given most attention until then (Zhang et al. 2023,
-"H2O", which does so for every head). Sinks and recent slots: Xiao et al. 2023, "StreamingLLM".
+What is evicted is hidden from every token after the cut; no position moves. Of heavy hitters each layer keeps
+its own: half the budget recent slots, half those that were given most attention until then (Zhang et al.
+2023, "H2O", which does so for every head). Sinks and recent slots: Xiao et al. 2023, "StreamingLLM".
 """
 
 from collections.abc import Collection
@@ -65,13 +65,12 @@ def evict(lab: "Lab", run: "Rerun", cut: int, sinks: int, keep: float, seed: int
     half = {str(row[1]): float(str(row[2])) for row in rows if row[0] == share}
     return Reading(
         findings=[
-            f"With {share} of {cut} slots kept, the rest costs {half['recent']:+.3f} nats a token more where "
-            f"only recent slots stay, {half[f'{sinks} sinks and recent']:+.3f} with {sinks} of them sinks, "
-            f"{half['heavy hitters and recent']:+.3f} with heavy hitters, {half[RANDOM]:+.3f} with random ones."
+            f"With {share} of {cut} slots kept, the rest costs {half['recent']:+.3f} nats a token where only "
+            f"recent slots stay, {half[f'{sinks} sinks and recent']:+.3f} with {sinks} of them sinks, "
+            f"{half['heavy hitters and recent']:+.3f} with heavy hitters, {half[RANDOM]:+.3f} with random "
+            "ones."
         ],
-        tables=[
-            Table("eviction", "The memory cut to a budget after half of the steps", EVICTION, rows)
-        ],
+        tables=[Table("eviction", "The memory cut to a budget after half of the steps", EVICTION, rows)],
         figures=[
             Figure(
                 "eviction",
@@ -90,7 +89,7 @@ def evict(lab: "Lab", run: "Rerun", cut: int, sinks: int, keep: float, seed: int
         checks=[
             Check(
                 "keeping everything costs nothing",
-                "a second pass from the cut on, in which a slot is hidden in no layer: change of a token's log p",
+                "a second pass from the cut on, a slot hidden in no layer: largest change of a token's log p",
                 float(np.abs(everything.logprobs - run.logprobs).max()),
                 lab.tie,
             )
@@ -125,11 +124,7 @@ def _heavy(run: "Rerun", received: Float[np.ndarray, "layers cut"], kept: int) -
     cut = received.shape[1]
     old = cut - kept // 2  # what is not recent
     gone = np.argsort(-received[:, :old], axis=1, kind="stable")[:, kept - kept // 2 :]
-    return [
-        each
-        for layer, slots in enumerate(gone)
-        for each in _without(run, cut, slots.tolist(), [layer])
-    ]
+    return [each for layer, slots in enumerate(gone) for each in _without(run, cut, slots.tolist(), [layer])]
 
 
 def _loss(run: "Rerun", logprobs: Float[np.ndarray, "tokens-1"], cut: int) -> float:

@@ -87,8 +87,8 @@ def evolve(lab: "Lab", run: "Rerun") -> Reading:
     apart = max(abs(float(seen[i]) - float(run.logprobs[each])) for i, each in enumerate(at))
     return Reading(
         findings=[
-            f"From step to step the state of the last token keeps a cosine of "
-            f"{float(cosines[layers // 2].mean()):.2f} in the middle layer and {float(cosines[-1].mean()):.2f} "
+            f"From one step's last token to the next one's the state keeps a cosine of "
+            f"{float(cosines[layers // 2].mean()):.2f} in the middle layer, {float(cosines[-1].mean()):.2f} "
             f"at the end; attention wrote {100 * float(share[1:].mean()):.0f}% of what was added to it. What "
             f"comes next is settled from layer {sorted(since[1:])[len(since[1:]) // 2]} on, in the median."
         ],
@@ -101,7 +101,7 @@ def evolve(lab: "Lab", run: "Rerun") -> Reading:
                 "cosines",
                 "How much of the state stays: cosine with the step before",
                 [
-                    line(range(layers + 1), cosines[:, each], f"step {each + 1}")
+                    line(range(layers + 1), cosines[:, each].tolist(), f"step {each + 1}")
                     for each in range(ends - 1)
                 ],
                 axes("layer that finds the stream", "cosine"),
@@ -110,7 +110,7 @@ def evolve(lab: "Lab", run: "Rerun") -> Reading:
                 "writers",
                 "What attention and what the MLP wrote, mean over steps",
                 [
-                    bars(range(layers), kind[:, 1:].mean(dim=1), name)
+                    bars(range(layers), kind[:, 1:].mean(dim=1).tolist(), name)
                     for kind, name in zip(wrote, ("attention", "MLP"), strict=True)
                 ],
                 axes("layer", "length of what was added", barmode="group"),

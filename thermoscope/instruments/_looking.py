@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from thermoscope.engine.counterfactual import Counterfactual
+from thermoscope.errors import UnsupportedModel
 from thermoscope.laws import attention
+from thermoscope.models.adapter import Adapter
 from thermoscope.models.fused import Fused
 from thermoscope.models.mlp import affine
 
@@ -79,6 +81,11 @@ class Looking:
         self._model, self._case, self._until, self._head = model, case, until, head
         config, count = model.config, len(chain.tokens)
         decoder = model.decoder
+        if isinstance(decoder, Adapter):
+            raise UnsupportedModel(
+                f"reasoning: got a {config.family}, which runs through transformers; expected a family that "
+                "this decoder knows."
+            )
         self._plain = decoder.plain if isinstance(decoder, Fused) else decoder
         edges = [0, min(sinks, len(chain.prompt)), len(chain.prompt)]
         edges += [step.end for step in chain.steps] + [count]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from thermoscope.instruments._looking import BEFORE
-from thermoscope.instruments.shape.figure import Figure, axes
+from thermoscope.instruments.shape.figure import Figure, axes, escaped
 from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
 from thermoscope.laws import attention
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 RECEIVERS = 20  # heads, as in Thought Anchors
 FAR = 4  # steps: what is nearer is read for being near
 FEWEST = attention.LEAST + 1  # steps: the last has nobody behind it
+FAINT = 1e-4  # the least attention on the logarithmic scale
 SHARES = 1e-4  # a row of attention in float32, summed over groups
 WHERE = (
     Column("step", "Who reads"),
@@ -61,7 +62,8 @@ Square = Float[np.ndarray, "*heads steps steps"]
 def between(given: Float[np.ndarray, "*heads groups groups"], sizes: Sequence[int]) -> Square:
     """What a token of each step gives to a token of each step on average, from what groups give to groups."""
     steps = slice(BEFORE, -1)
-    return given[..., steps, steps] / np.array(sizes[steps])
+    shared: Square = given[..., steps, steps] / np.array(sizes[steps])
+    return shared
 
 
 def far(steps: int) -> int:
@@ -187,14 +189,9 @@ def _one(run: "Rerun", layer: int, head: int | None) -> Reading:
     which = f"layer {layer}" if head is None else f"layer {layer}, head {head}"
     figures = [_map("head-steps", f"Attention between steps: {which}", given[BEFORE:-1, BEFORE:-1])]
     if look.map is not None:
-        texts = [run.decode([token]) for token in run.chain.tokens]
-        z = look.map.numpy()
-        trace = {"type": "heatmap", "z": np.log10(np.maximum(z, 1e-4)).tolist(), "colorscale": "Blues"}
-        labels = [f"{at} {text!r}" for at, text in enumerate(texts)]
-        trace |= {
-            "text": [labels] * len(labels),
-            "hovertemplate": "%{y} reads %{text}: 10^%{z:.2f}<extra></extra>",
-        }
+        names = [f"{at} {escaped(run.decode([token]))!r}" for at, token in enumerate(run.chain.tokens)]
+        z = np.log10(np.maximum(look.map.numpy(), FAINT)).tolist()
+        trace = {"type": "heatmap", "x": names, "y": names, "z": z, "colorscale": "Blues"}
         figures.append(
             Figure(
                 "head", f"Attention, log10: {which}", [trace],

@@ -36,7 +36,7 @@ RESAMPLED = (
 def resample(lab: "Lab", run: "Rerun", count: int, temperature: float, seed: int) -> Reading:
     """Every step drawn again `count` times at a temperature, and the answer asked for after each."""
     chain, rows = run.chain, list[tuple[Cell, ...]]()
-    means = []
+    means, ends, off = [], [], []
     for number, step in enumerate(lab.track("drawing steps again", chain.steps), 1):
         before = chain.tokens[: step.first]
         length = min(LONGER * len(step.tokens), run.room - step.first - len(chain.tail))
@@ -45,7 +45,10 @@ def resample(lab: "Lab", run: "Rerun", count: int, temperature: float, seed: int
         drawn = [_first(lab, before, trace.tokens) for trace in reply.traces]
         values = np.array([run.instead(step.first, [*each, *chain.tail]) for each in drawn])
         own = run.instead(step.end, chain.tail)
+        same = run.instead(step.first, [*chain.tokens[step.first : step.end], *chain.tail])
+        off.append(abs(same - own))
         low, high = bootstrap.interval(bootstrap.resampled((own - values)[:, None], seed=seed)[:, 0] / count)
+        ends.append((low, high))
         means.append(own - float(values.mean()))
         rows.append(
             (
@@ -54,13 +57,13 @@ def resample(lab: "Lab", run: "Rerun", count: int, temperature: float, seed: int
                 run.decode(drawn[0]),
             )
         )  # fmt: skip
-    low, high = (np.array([row[at] for row in rows], dtype=float) for at in (4, 5))
     best = int(np.argmax(means))
-    bars = {"type": "data", "symmetric": False, "array": high - means, "arrayminus": means - low}
+    spread = np.abs(np.array(ends) - np.array(means)[:, None]).T.tolist()
+    bars = {"type": "data", "symmetric": False, "arrayminus": spread[0], "array": spread[1]}
     return Reading(
         findings=[
             f"Drawn again, step {best + 1} is missed most: its words are worth {means[best]:.2f} nats of the "
-            f"answer's log-probability ({low[best]:.2f} to {high[best]:.2f}; {count} draws)."
+            f"answer's log-probability ({ends[best][0]:.2f} to {ends[best][1]:.2f}; {count} draws)."
         ],
         tables=[Table("resampled", f"Each step beside {count} that the model draws there", RESAMPLED, rows)],
         figures=[
@@ -73,10 +76,10 @@ def resample(lab: "Lab", run: "Rerun", count: int, temperature: float, seed: int
         ],
         checks=[
             Check(
-                "the mean is within its interval",
-                "how far outside of the interval of 1,000 resamples the mean of the draws lies, at most",
-                float(max(np.max(low - means), np.max(means - high), 0.0)),
-                0.0,
+                "a step drawn as it is is worth nothing",
+                "log P(answer) after each step, and after its own words put in its place",
+                max(off),
+                lab.tie * len(chain.answer),
             )
         ],
     )

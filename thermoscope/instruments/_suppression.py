@@ -58,8 +58,8 @@ def hide(lab: "Lab", run: "Rerun", controls: int, seed: int) -> Reading:
     verdicts = [NOTHING_FOUND if low <= answer <= high else "beyond controls" for answer in answers]
     rows: list[tuple[Cell, ...]] = [
         (
-            at + 1, step.text, len(step.tokens), answers[at], None if at + 1 == count else float(effects[at, at + 1]),
-            _later(run, effects, at), verdicts[at],
+            at + 1, step.text, len(step.tokens), answers[at],
+            float(effects[at, at + 1]) if at + 1 < count else None, _later(run, effects, at), verdicts[at],
         )
         for at, step in enumerate(steps)
     ]  # fmt: skip
@@ -126,8 +126,8 @@ def _heat(effects: Matrix) -> Figure:
         [float(np.log10(max(effects[i, j], LEAST))) if j > i else None for i in range(count)]
         for j in range(count)
     ]
-    trace = {"type": "heatmap", "x": numbers, "y": numbers, "z": z, "colorscale": "Reds"}
-    trace["colorbar"] = {"title": {"text": "log10 KL"}}
+    bar = {"title": {"text": "log10 KL"}}
+    trace = {"type": "heatmap", "x": numbers, "y": numbers, "z": z, "colorscale": "Reds", "colorbar": bar}
     return Figure(
         "suppression",
         "What hiding a step does to later ones",
@@ -151,16 +151,14 @@ def _cycle(run: "Rerun", effects: Matrix, answers: list[float]) -> Figure:
     for effect, _, j in arrows:
         most[j == count] = max(most[j == count], effect)
     drawn = sorted(arrows, key=lambda arrow: arrow[0] / (most[arrow[2] == count] or 1))[-STRONGEST:]
-    annotations = [
-        {
-            "x": 0.92 * x[j] + 0.08 * x[i], "y": 0.92 * y[j] + 0.08 * y[i],
-            "ax": float(x[i]), "ay": float(y[i]), "xref": "x", "yref": "y", "axref": "x", "ayref": "y", "showarrow": True, "arrowhead": 2,
-            "text": "", "arrowwidth": 0.5 + 5 * share, "opacity": 0.25 + 0.7 * share,
-            "arrowcolor": COLOURS[1] if j == count else COLOURS[0],
-        }
-        for effect, i, j in drawn
-        for share in [float(effect / (most[j == count] or 1))]
-    ]  # fmt: skip
+    annotations = []
+    for effect, i, j in drawn:
+        share = float(effect / (most[j == count] or 1))
+        tip = {"x": 0.92 * x[j] + 0.08 * x[i], "y": 0.92 * y[j] + 0.08 * y[i]}  # short of the node's middle
+        line = {"arrowwidth": 0.5 + 5 * share, "opacity": 0.25 + 0.7 * share, "arrowhead": 2}
+        colour = COLOURS[1] if j == count else COLOURS[0]
+        ends = {"ax": float(x[i]), "ay": float(y[i]), "xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
+        annotations.append(tip | line | ends | {"arrowcolor": colour, "showarrow": True, "text": ""})
     names = [*(str(number) for number in range(1, count + 1)), "answer"]
     nodes = {
         "type": "scatter", "mode": "markers+text", "x": x.tolist(), "y": y.tolist(), "text": names,
