@@ -77,9 +77,8 @@ def vertical(run: "Rerun") -> Float[np.ndarray, "layers heads seen"]:
     return attention.vertical(own, far(own.shape[-1]))
 
 
-def receivers(scores: Float[np.ndarray, "layers heads seen"]) -> list[tuple[int, int]]:
-    """The heads whose vertical scores are most uneven, the most uneven first."""
-    kurtosis = attention.kurtosis(scores)
+def receivers(kurtosis: Float[np.ndarray, "layers heads"]) -> list[tuple[int, int]]:
+    """Layer and head of those whose vertical scores are most uneven, the most uneven first."""
     order = np.argsort(-kurtosis, axis=None, kind="stable")[:RECEIVERS]
     return [(int(each) // kurtosis.shape[1], int(each) % kurtosis.shape[1]) for each in order]
 
@@ -103,8 +102,8 @@ def _between(run: "Rerun") -> Reading:
     notes: list[str] = []
     if steps >= FEWEST:
         scores = vertical(run)
-        chosen = receivers(scores)
         kurtosis = attention.kurtosis(scores)
+        chosen = receivers(kurtosis)
         for place in chosen:
             best = int(scores[place].argmax())
             heads.append((*place, float(kurtosis[place]), best + 1, float(scores[place][best])))
