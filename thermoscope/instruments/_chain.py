@@ -100,7 +100,8 @@ def chained(
     if not any(step.text for step in found):
         raise InvalidRequest(
             f"reasoning: got {text[:60].decode('utf-8', 'replace')!r}, expected at least one step before the "
-            "answer."
+            "answer.",
+            param="solution",
         )
     said = said if said[:1].isspace() else f" {said}"
     asking, whole = tokenizer.encode(cue), tokenizer.encode(cue + said)
@@ -129,6 +130,8 @@ def opened(lab: "Lab", file: "File") -> "Trace":
 
     try:
         trace = Trace.from_dict(json.loads(file.text))
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error), param="trace") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidRequest(
             f"trace: got {file.name}, which is none ({type(error).__name__}: {error}), expected what "
