@@ -79,17 +79,16 @@ def draw(
     `ids`: the tokens that the logits are of, rising; None for all. `greatest`: of the logits.
     """
     if len(logits) > FEW and build.available():
-        library, rest = build.library(), (len(logits), greatest, temperature, key)
+        library = build.library()
+        rest = (len(logits), greatest, temperature, key, library.threads_for(len(logits)))
         token: int
         if ids is None and logits.dtype == np.float32:
             z = np.ascontiguousarray(logits)
-            token = library.draw(z.ctypes.data, *rest, library.threads)
+            token = library.draw(z.ctypes.data, *rest)
         else:
             z = np.ascontiguousarray(logits, dtype=np.float64)
             which = None if ids is None else np.ascontiguousarray(ids, dtype=np.int64)
-            token = library.draw_among(
-                z.ctypes.data, None if which is None else which.ctypes.data, *rest, library.threads
-            )
+            token = library.draw_among(z.ctypes.data, None if which is None else which.ctypes.data, *rest)
         return token
     members = np.arange(len(logits)) if ids is None else ids
     with np.errstate(over="ignore"):  # a tiny T sends differences to infinity

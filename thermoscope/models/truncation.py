@@ -81,7 +81,9 @@ def _weigh(logits: Float[np.ndarray, "some"], temperature: float, greatest: floa
     """Σ w and Σ w x with x = (z − greatest) / T and w = exp(x)."""
     library, sums = build.library(), (ctypes.c_double * 2)()
     logits = np.ascontiguousarray(logits, dtype=np.float64)
-    library.weigh(logits.ctypes.data, len(logits), greatest, temperature, library.threads, sums)
+    library.weigh(
+        logits.ctypes.data, len(logits), greatest, temperature, library.threads_for(len(logits)), sums
+    )
     return sums[0], sums[1]
 
 
