@@ -274,3 +274,7 @@ ONE = torch.ones(64)
 def test_what_has_no_place_is_refused_in_one_line(model, change, message):
     with pytest.raises(InvalidRequest, match=message):
         replay(model, TOKENS, interventions=[change])
+    sequence = Counterfactual(model, TOKENS)
+    list(sequence.plain())
+    with pytest.raises(InvalidRequest, match=message):
+        sequence.changed([change])

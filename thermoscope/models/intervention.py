@@ -168,7 +168,7 @@ def first_touched(interventions: Iterable[Intervention], length: int) -> int:
 def check(interventions: Iterable[Intervention], length: int, config: ModelConfig) -> None:
     """Refuse what a sequence of this length in this model has no place for.
 
-    **Errors:** `InvalidRequest` for a position, a layer or a shape that does not fit.
+    **Errors:** `InvalidRequest` for a position, a layer or a shape that does not fit, or NaN or ∞.
     """
     hidden, heads = config.hidden, (config.kv_heads, config.head_dim)
     for each in interventions:
@@ -198,6 +198,8 @@ def check(interventions: Iterable[Intervention], length: int, config: ModelConfi
                 raise InvalidRequest(
                     f"{name}: got a tensor of shape {list(tensor.shape)}, expected {list(shape)}."
                 )
+            if not tensor.isfinite().all():  # it would end every answer of its step
+                raise InvalidRequest(f"{name}: got NaN or infinity in a tensor, expected numbers.")
         if isinstance(each, Overwrite) and not positions:
             raise InvalidRequest(f"{name}: got no positions, expected at least one.")
 

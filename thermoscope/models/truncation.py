@@ -8,13 +8,12 @@ import ctypes
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from thermoscope.laws import boltzmann, dynamic_temperature, truncation
-from thermoscope.laws.truncation import EQUAL, Kept
+from thermoscope.laws.truncation import EQUAL, Kept, Ties
 from thermoscope.models.kernels import build
 
 FEW = 1024  # logits that numpy looks through before the kernel is called
@@ -52,16 +51,22 @@ def nucleus(
     return _fewest(logits, p, temperature, greatest, 0.0, mass, beyond)
 
 
-def typical(logits: Float[np.ndarray, "vocab"], p: float, temperature: float = 1.0, **rules: Any) -> Kept:
+def typical(
+    logits: Float[np.ndarray, "vocab"],
+    p: float,
+    temperature: float = 1.0,
+    *,
+    ties: Ties = "lower",
+    beyond: bool = False,
+) -> Kept:
     """`truncation.typical` of logits that are a distribution's."""
-    beyond = rules.get("beyond", False)
-    if not _native(logits, temperature) or p == 1 or rules.get("ties", "lower") == "all":
-        return truncation.typical(logits, p, temperature, **rules)
+    if not _native(logits, temperature) or p == 1 or ties == "all":
+        return truncation.typical(logits, p, temperature, ties=ties, beyond=beyond)
     greatest = float(logits.max())
     total, moment = _weigh(logits, temperature, greatest)
     middle = moment / total
     if middle == 0:  # one token has all the mass
-        return truncation.typical(logits, p, temperature, **rules)
+        return truncation.typical(logits, p, temperature, beyond=beyond)
     return _fewest(logits, p, temperature, greatest, middle, total, beyond)
 
 
