@@ -105,6 +105,7 @@ def test_every_assumption_is_listed():
         ({"loss": "nothing"}, "loss: got 'nothing', expected one of full, "),
         ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of adamw, "),
         ({"weights": "int3", "method": "qlora"}, "weights: got 'int3', expected one of fp32, "),
+        ({"weights": "nf4", "method": "full"}, "weights: got 'nf4' with method full, which trains them; "),
         ({"targets": ["w1"]}, "targets: got 'w1', expected some of q, "),
     ],
 )
