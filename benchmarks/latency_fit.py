@@ -57,7 +57,7 @@ def width(name: str) -> float:
         return 0.3
     if parts[-1] == "host":
         return 0.5 if generation else 0.25
-    if parts[-1] == "pass":
+    if parts[-1] in ("pass", "gather"):
         return 0.7
     if parts[0] in ("eager", "fused") and parts[1] in MOVED:
         return 1.0

@@ -1,79 +1,123 @@
 """This machine, calibrated now: predicted beside measured decode and prefill of a model.
 
-    python benchmarks/latency_machine.py [--model MODEL] [--keep]
+    python benchmarks/latency_machine.py [--model MODEL] [--rounds N]
 
-Prints a table, and one line of JSON last. `--keep` takes the profile that is there instead of measuring.
+Memory is not equally fast from one minute to the next, so each precision is calibrated and measured in turn,
+for some rounds; the median error of the rounds counts. Prints a table, and one line of JSON last.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from statistics import median
+from typing import NamedTuple
 
 from thermoscope.bench import measure
 from thermoscope.catalogue.architecture import Architecture
-from thermoscope.engine.language_model import DEFAULT, load
-from thermoscope.instruments._calibration import PRECISIONS, calibrated
-from thermoscope.instruments.shape.lab import Lab
+from thermoscope.catalogue.precision import Precision
+from thermoscope.engine.language_model import DEFAULT, LanguageModel, load
+from thermoscope.instruments import _calibration as calibration
+from thermoscope.models.kernels.bandwidth import read_bandwidth
+from thermoscope.models.kernels.library import cores
 from thermoscope.planning.latency import machine
 from thermoscope.planning.latency.formats import FORMATS
 from thermoscope.planning.latency.prediction import Request, predict
 
-PROMPT, TOKENS, REPEATS = 128, 32, 5  # the quickest counts: what else runs only ever adds
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int4")
+PROMPT, TOKENS, REPEATS = 128, 32, 5
 
 
-def compare(model: str, profile: machine.Profile) -> Iterator[dict[str, Any]]:
-    """Every precision at batch 1 and 8: seconds of a step, and of a prompt for each sequence."""
-    for precision, kept in PRECISIONS.items():
-        with load(model, precision=precision, slots=8, context=1024) as lm:
-            shape = Architecture.of(lm.runner.engine.model.config, model)
-            prompts = [measure.prompt(lm, PROMPT, client=client) for client in range(8)]
-            measure.decode(lm, prompts[:1], 8)
-            for batch in (1, 8):
-                request = Request(
-                    shape=shape, device=profile.device, framework=machine.framework(kept), precision="bf16",
-                    format=FORMATS[kept], cache="fp16" if lm.runner.engine.model.native else "fp32",
-                    batch=batch, prompt=PROMPT, answer=TOKENS,
-                )  # fmt: skip
-                found = predict(request, profile.efficiency)
-                steps, firsts = [], []
-                for _ in range(REPEATS):
-                    run = measure.decode(lm, prompts[:batch], TOKENS, even=True)
-                    steps.append(batch / run.rate)
-                    since = time.perf_counter()
-                    for each in prompts[:batch]:
-                        measure.prefill(lm, each)
-                    firsts.append(time.perf_counter() - since)
-                yield _row(precision, batch, "decode", found.each, min(steps))
-                yield _row(precision, batch, "prefill", found.first, min(firsts))
+class Case(NamedTuple):
+    """What was timed."""
+
+    precision: str
+    batch: int
+    phase: str
 
 
-def _row(precision: str, batch: int, phase: str, predicted: float, measured: float) -> dict[str, Any]:
-    return {
-        "precision": precision, "batch": batch, "phase": phase, "predicted_ms": 1e3 * predicted,
-        "measured_ms": 1e3 * measured, "error": predicted / measured - 1,
-    }  # fmt: skip
+class Pair(NamedTuple):
+    """Seconds."""
+
+    predicted: float
+    measured: float
+    inside: bool
+
+
+def calibrated(precision: Precision) -> machine.Profile:
+    """A profile of one precision."""
+    measured = {precision: calibration.measure(precision)}
+    return calibration.profiled(read_bandwidth(cores()).rate, measured, cores())
+
+
+def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
+    """A profile, then a step and a prompt for each sequence, at batch 1 and 8."""
+    # In a process of its own: pools of threads that it leaves would slow what is measured next.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        profile = pool.submit(calibrated, precision).result()
+    with load(model, precision=precision, slots=8, context=1024) as lm:
+        shape = Architecture.of(lm.config, model)
+        prompts = [measure.prompt(lm, PROMPT, client=client) for client in range(8)]
+        kept = calibration.FORMAT_OF[precision]
+        for batch in (1, 8):
+            request = Request(
+                shape=shape, device=profile.device, framework=machine.framework(kept), precision="bf16",
+                format=FORMATS[kept], cache="fp16", batch=batch, prompt=PROMPT, answer=TOKENS,
+            )  # fmt: skip
+            found = predict(request, profile)
+            steps, firsts = [], []
+            for _ in range(REPEATS):
+                steps += _steps(lm, prompts[0], batch)
+                since = time.perf_counter()
+                for each in prompts[:batch]:
+                    measure.prefill(lm, each)
+                firsts.append(time.perf_counter() - since)
+            for phase, predicted, taken in (("decode", found.each, steps), ("prefill", found.first, firsts)):
+                band = profile.band(request, predicted, phase)  # type: ignore[arg-type]
+                real = median(taken)
+                yield Case(precision, batch, phase), Pair(predicted, real, band.low <= real <= band.high)
+
+
+def _steps(lm: LanguageModel, prompt: Sequence[int], batch: int) -> list[float]:
+    """Seconds of the steps in which all answers to one prompt were being decoded, as their traces say."""
+    reply = lm.generate(prompt, temperature=0, n=batch, max_tokens=TOKENS + batch - 1, ignore_eos=True)
+    last = reply.traces[-1].steps  # its prompt was read last, and the others go on for as many steps more
+    return [step.ms / 1e3 for step in last[1:TOKENS]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=DEFAULT)
-    parser.add_argument("--keep", action="store_true", help="do not measure again")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=list(calibration.FORMAT_OF))
     given = parser.parse_args()
-    if not given.keep:
-        calibrated(Lab(lambda: load(given.model)))
+    pairs: dict[Case, list[Pair]] = defaultdict(list)
+    for _ in range(given.rounds):
+        for precision in given.precisions:
+            for case, pair in compare(given.model, precision):
+                pairs[case].append(pair)
     rows = []
     print(
         f"{'precision':<10} {'batch':>5} {'phase':<8} {'predicted ms':>13} {'measured ms':>12} {'error':>7}"
     )
-    for row in compare(given.model, machine.load()):
-        rows.append(row)
+    for case, each in sorted(pairs.items()):
+        errors = [pair.predicted / pair.measured - 1 for pair in each]
+        predicted = 1e3 * median(pair.predicted for pair in each)
+        measured = 1e3 * median(pair.measured for pair in each)
+        rows.append(
+            {
+                **case._asdict(), "predicted_ms": predicted, "measured_ms": measured,
+                "error": median(errors), "errors": errors, "inside": sum(pair.inside for pair in each),
+            }
+        )  # fmt: skip
         print(
-            f"{row['precision']:<10} {row['batch']:>5} {row['phase']:<8} {row['predicted_ms']:>13.2f} "
-            f"{row['measured_ms']:>12.2f} {100 * row['error']:>+6.1f}%"
+            f"{case.precision:<10} {case.batch:>5} {case.phase:<8} {predicted:>13.2f} {measured:>12.2f} "
+            f"{100 * median(errors):>+6.1f}%  {' '.join(f'{100 * error:+.1f}' for error in errors)}"
         )
-    print(json.dumps({"rows": rows, "worst": max(abs(row["error"]) for row in rows)}))
+    print(json.dumps({"rows": rows, "worst": max(abs(row["error"]) for row in rows)}))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def test_options_reach_the_loader_and_the_server(
 ) -> None:
     done = command(
         *("serve", "--port", str(port), "--alias", "gpt-4o", "--alias", "small", "--slots", "3"),
+        *("--allowed-host", "box.example"),
         *("--model", "x.gguf", "--precision", "fp32", "--context", "99", "--threads", "2"),
     )
     assert done.code == 0, done.err
@@ -45,8 +46,10 @@ def test_options_reach_the_loader_and_the_server(
         **{"slots": 3, "progress": True},
     }
     (call,) = served
-    assert call == {"model": model, "host": "127.0.0.1", "port": port, "aliases": ["gpt-4o", "small"],
-                    "vectors": {}}  # fmt: skip
+    assert call == {
+        **{"model": model, "host": "127.0.0.1", "port": port, "vectors": {}},
+        **{"aliases": ["gpt-4o", "small"], "hosts": ["box.example"]},
+    }
     assert model.closed == 1
 
 

@@ -184,6 +184,22 @@ def test_a_counterfactual_is_the_replay_with_interventions(model, index, chunk, 
         assert not torch.equal(got[0], first.logits[start])
 
 
+@pytest.mark.parametrize("second", [20, 50])
+def test_a_counterfactual_reads_keys_and_values_that_are_overwritten(model, other, second):
+    """The first position that reads them is the one that it begins at."""
+    changes = [
+        Overwrite(layer, range(end), other.kept["k", layer][:end], other.kept["v", layer][:end])
+        for layer, end in ((1, 20), (2, second))
+    ]
+    whole = replay(model, TOKENS, logits=True, interventions=changes)
+    sequence = Counterfactual(model, TOKENS)
+    first = joined(TOKENS, list(sequence.plain(logits=True)))
+    got = torch.cat([part.logits for part in sequence.changed(changes, logits=True)])
+    assert len(got) == COUNT - 20
+    torch.testing.assert_close(got, whole.logits[20:], **same(model))
+    assert not torch.equal(got[0], first.logits[20])
+
+
 def test_where_nothing_changes_nothing_is_run(model):
     sequence = Counterfactual(model, TOKENS)
     with pytest.raises(InvalidRequest, match="was not run"):
@@ -191,6 +207,34 @@ def test_where_nothing_changes_nothing_is_run(model):
     list(sequence.plain())
     assert list(sequence.changed([])) == []
     assert list(sequence.changed([Suppress([COUNT - 1])])) == []
+
+
+@pytest.mark.parametrize("start", [0, 20, SPLIT, COUNT])
+def test_another_end_is_the_replay_of_what_then_stands_there(model, start):
+    sequence = Counterfactual(model, TOKENS, room=COUNT + 30)
+    list(sequence.plain())
+    for end in (OTHERS[:30], OTHERS[: COUNT + 30 - start]):
+        whole = replay(model, [*TOKENS[:start], *end], logits=True)
+        parts = list(sequence.instead(start, end, logits=True))
+        assert parts[0].start == start
+        got = torch.cat([part.logits for part in parts])
+        torch.testing.assert_close(got, whole.logits[start:], **same(model))
+    with pytest.raises(
+        InvalidRequest, match=rf"got {COUNT + 40} tokens in all, expected at most {COUNT + 30}"
+    ):
+        sequence.instead(COUNT, OTHERS[:40])
+    with pytest.raises(InvalidRequest, match=f"start: got {COUNT + 1}, expected 0 to {COUNT}"):
+        sequence.instead(COUNT + 1, OTHERS[:1])
+
+
+def test_the_memory_is_what_the_cache_holds_of_the_plain_pass(model, plain):
+    sequence = Counterfactual(model, TOKENS)
+    list(sequence.plain())
+    list(sequence.changed([Suppress(range(20))]))
+    for layer in range(model.config.layers):
+        for held, quantity in zip(sequence.memory(layer, 70), "kv", strict=True):
+            expected = plain.kept[quantity, layer][:70].transpose(0, 1)
+            assert torch.equal(held, expected.to(held.dtype))
 
 
 def test_what_is_seen_piece_by_piece_is_what_is_kept(model, plain, monkeypatch):
@@ -213,6 +257,7 @@ def test_what_is_seen_piece_by_piece_is_what_is_kept(model, plain, monkeypatch):
 ONE = torch.ones(64)
 
 
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -227,7 +272,5 @@ ONE = torch.ones(64)
     ],
 )
 def test_what_has_no_place_is_refused_in_one_line(model, change, message):
-    if model.config.family != "llama":
-        pytest.skip("once is enough")
     with pytest.raises(InvalidRequest, match=message):
         replay(model, TOKENS, interventions=[change])

@@ -5,10 +5,9 @@ from thermoscope.engine.scheduler import PREFILL_CHUNK, Scheduler
 from thermoscope.engine.sequence import Sequence
 
 
-def sequence(arrival, prompt=1):
-    made = Sequence.of(
-        Request(prompt=(2,) * prompt), choice=0, seed=0, limit=9, model="tiny", precision="fp32"
-    )
+def sequence(arrival, prompt=1, *, background=False):
+    request = Request(prompt=(2,) * prompt, background=background)
+    made = Sequence.of(request, choice=0, seed=0, limit=9, model="tiny", precision="fp32")
     made.arrival = arrival
     return made
 
@@ -73,6 +72,19 @@ def test_a_chunk_that_leaves_one_token_of_a_prompt_is_finished_as_a_decoding_ste
     assert only.pending == 1
     assert step(scheduler) == [(only, 1)]
     assert len(only.tokens) == PREFILL_CHUNK + 2
+
+
+@pytest.mark.parametrize(("slots", "most"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4)])
+def test_the_background_takes_half_the_slots_at_most_so_that_newcomers_find_one(slots, most):
+    scheduler = Scheduler(slots)
+    behind = [sequence(at, background=True) for at in range(slots + 1)]
+    scheduler.add(behind)
+    assert [each for each, _ in step(scheduler)] == behind[:most]
+    newcomers = [sequence(9 + at) for at in range(slots - most)]
+    scheduler.add(newcomers)
+    assert [each for each, _ in step(scheduler)] == behind[:most] + newcomers
+    scheduler.remove(behind[0])
+    assert behind[most] in [each for each, _ in step(scheduler)]
 
 
 @pytest.mark.parametrize("steps", [0, 1])

@@ -6,7 +6,9 @@ import pytest
 
 import thermoscope as ts
 from tests import tiny
+from tests.instruments import chains
 from thermoscope import instruments
+from thermoscope.instruments._rerun import Rerun
 from thermoscope.instruments.shape.lab import Lab
 
 TOYS = Path(__file__).parent / "toys"
@@ -36,3 +38,17 @@ def toy(monkeypatch):
     """One more folder to look for instruments in: the file in it is all that the toy needs."""
     monkeypatch.setattr(instruments, "__path__", [*instruments.__path__, str(TOYS)])
     return "coin"
+
+
+@pytest.fixture(scope="session", params=["llama", "mistral", "gemma3", "gpt2"])
+def any_lab(request, tmp_path_factory):
+    """A small random model of each kind: plain, windowed, with norms behind, with learned positions."""
+    folder = tiny.save(tiny.reference(request.param), tmp_path_factory.mktemp(f"tiny-{request.param}"))
+    with ts.load(str(folder), precision="fp32") as lm:
+        yield Lab(lambda: lm)
+
+
+@pytest.fixture(scope="session")
+def run(any_lab):
+    """A chain of thought that was looked at in it."""
+    return Rerun(any_lab, chains.chain(), sinks=chains.SINKS, until=chains.UNTIL, head=chains.HEAD, room=20)

@@ -62,15 +62,29 @@ def test_it_can_be_called_off_between_two_passes():
         calibrate(lab, FILE, 100)
 
 
+@pytest.mark.parametrize("what", ["fitting", "resampling"])
+def test_it_can_be_called_off_within_one_fit_and_while_resampling(what):
+    seen = []
+
+    def watch(progress):
+        seen.append(progress.what)
+        if seen.count(what) == 3:
+            lab.cancel()
+
+    lab = Table(200, watch=watch)
+    with pytest.raises(ReadingCancelled):
+        calibrate(lab, FILE, 1000)
+    assert seen.count(what) == 3
+    assert seen[-1] == what
+
+
 def test_each_pass_is_made_once_and_told(monkeypatch):
     passes, seen = [], []
-    reliability = calibration.reliability
-    monkeypatch.setattr(
-        calibration, "reliability", lambda *given: passes.append(given[2]) or reliability(*given)
-    )
+    answers = calibration.answers
+    monkeypatch.setattr(calibration, "answers", lambda *given: passes.append(given[2]) or answers(*given))
     calibrate(Table(200, watch=seen.append), FILE, 100)
     assert len(passes) == 4
-    assert {each.what for each in seen} == {"fitting", "judging", "checking"}
+    assert {each.what for each in seen} == {"fitting", "judging", "resampling", "checking"}
 
 
 def test_what_the_context_cuts_off_is_said():
@@ -81,7 +95,7 @@ def test_what_the_context_cuts_off_is_said():
 
 def test_a_t_star_that_is_not_level_is_found(monkeypatch):
     best = calibration.fit
-    monkeypatch.setattr(calibration, "fit", lambda *given: best(*given) * 1.1)
+    monkeypatch.setattr(calibration, "fit", lambda *given, **watch: best(*given, **watch) * 1.1)
     lab = Table(200)
     checks = calibrate(lab, FILE, 1000).checks
     assert not next(check for check in checks if check.name.startswith("the loss is level")).passed

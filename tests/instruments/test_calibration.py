@@ -1,75 +1,74 @@
-"""The fit recovers costs that times were made from; a real measurement is a slow test."""
+"""The fit recovers costs that times were made from; bands hold what was left out."""
 
 import pytest
-import torch
 
-from thermoscope.catalogue.architecture import Architecture
 from thermoscope.instruments import _calibration as calibration
-from thermoscope.planning.latency import machine
-from thermoscope.planning.latency.formats import FORMATS
-from thermoscope.planning.latency.prediction import step
-from thermoscope.planning.latency.work import Pass, components
+from thermoscope.instruments._trial import RUNS, SHAPES, Handed, Timing
+from thermoscope.planning.latency.costs import LAYERS, Costs
 
-COSTS = dict(zip(calibration.KINDS, (4e-11, 2e-12, 5e-12, 8e-11, 3e-6, 2e-4), strict=True))
+UNITS = dict(zip(LAYERS, (4e-11, 2e-12, 8e-11, 3e-6), strict=True))
+HANDED = Handed({1: 1e-4, 8: 2e-4}, 1e-3)
 
 
-def made(costs):
-    """Timings of every run, were these the costs, summed component by component."""
-    for index, config in enumerate(calibration.SHAPES):
-        shape = Architecture.of(config, "random")
-        for batch, new, past in calibration.RUNS:
-            run = Pass(
-                batch=batch,
-                new=new,
-                past=past,
-                format=FORMATS["q4_1"],
-                precision="bf16",
-                activations=4,
-                cache=2.0,
+def table(rows):
+    return {name: [(each, unit * (1 + each / 10)) for each in rows] for name, unit in UNITS.items()}
+
+
+BATCHES = (1, 2, 4, 8)
+TRUTH = Costs(
+    table(BATCHES), table((1, 16, 128)), [(each, 5e-11 * each) for each in BATCHES],
+    [(each, 1e-9) for each in BATCHES], [(each, 1e-5 * each) for each in BATCHES],
+    [(1, 1e-4), (8, 2e-4)], 1e-3,
+)  # fmt: skip
+
+
+def made(shake=1.0):
+    """Timings of every run, were these the costs; every second step of them takes longer."""
+    found = []
+    for shape in range(len(SHAPES)):
+        for run in RUNS:
+            empty = Timing(shape, run, {})
+            parts = {"layers": 0.0, "head": 0.0, "sampler": 0.0}
+            for work in calibration._works(empty):
+                name = "head" if work.name == "head" else "sampler" if work.kind == "sampling" else "layers"
+                parts[name] += sum(TRUTH.seconds(work, calibration.passed(run)))
+            found.append(
+                Timing(shape, run, {name: [each, each, each * shake] for name, each in parts.items()})
             )
-            works = components(shape, run)
-            seconds = costs["pass"]
-            for work in works:
-                moved = work.kind not in ("product", "attention")
-                one = costs["overhead"] * work.kernels
-                if work.kind == "product":
-                    one += work.bytes * costs["product memory"] + work.flops * costs["product compute"]
-                if work.kind == "attention":
-                    one += work.flops * costs["attention"]
-                one += work.bytes * costs["moved"] * (moved or work.kind == "attention")
-                seconds += work.count * one
-            yield calibration.Timing(index, (batch, new, past), seconds, works)
+    return found
+
+
+def flat(costs):
+    every = {
+        f"{phase}.{name}": points
+        for phase in ("decode", "prefill")
+        for name, points in getattr(costs, phase).items()
+    }
+    every |= {name: getattr(costs, name) for name in ("head", "sampling", "draw", "python")}
+    return {(name, rows): seconds for name, points in every.items() for rows, seconds in points}
 
 
 def test_the_fit_recovers_what_times_were_made_from():
-    found = calibration.fit(list(made(COSTS)), 3e10)
-    assert found.costs == pytest.approx(COSTS, rel=1e-6)
-    assert found.residual < 1e-9
+    found = calibration.fit(made(), HANDED)
+    assert flat(found) == pytest.approx(flat(TRUTH), rel=1e-6)
+    assert found.request == HANDED.request
 
 
 def test_no_cost_falls_below_zero():
-    shaken = [
-        each._replace(seconds=each.seconds * (1.3 if at % 2 else 0.8)) for at, each in enumerate(made(COSTS))
-    ]
-    costs = calibration.fit(shaken, 3e10).costs
-    assert min(costs.values()) >= 0
-    assert costs["product memory"] >= 1 / 3e10
+    assert calibration.least([[1, 1], [1, 2]], [3, 1]) == [pytest.approx(0.9, rel=0.5), 0]
+    assert calibration.least([[0.0, 2.0]], [4.0]) == [0.0, 2.0]
 
 
-def test_the_profile_predicts_what_was_measured():
-    timed = list(made(COSTS))
-    profile = calibration.profiled(3e10, {"int4": calibration.fit(timed, 3e10)}, threads=2)
-    for each in timed:
-        taken = step(each.works, profile.device, machine.framework("q4_1"), profile.efficiency)
-        assert taken.seconds == pytest.approx(each.seconds, rel=0.02)
+def test_a_shape_that_was_left_out_is_foretold():
+    ratios = calibration.left_out(made(shake=1.5), HANDED)
+    assert len(ratios) == len(SHAPES) * len(RUNS)
+    for each in ratios.values():
+        assert each == pytest.approx([1, 1, 1.5], rel=1e-6)
 
 
-def test_random_weights_make_every_part_of_a_decoder():
-    config = calibration.SHAPES[0]
-    weights = calibration.Random(config)
-    assert weights.has("layers.23.down")
-    assert not weights.has("layers.24.down")
-    assert weights.read("layers.0.down").shape == (512, 1536)
-    assert torch.equal(
-        calibration.Random(config).read("embedding"), calibration.Random(config).read("embedding")
-    )
+def test_the_profile_has_bands_as_wide_as_the_steps_lay():
+    profile = calibration.profiled(3e10, {"int4": (made(shake=1.5), HANDED)}, threads=2)
+    decode = profile.spreads["int4"]["decode"]
+    assert (decode.low, decode.high) == pytest.approx((1, 1.5), rel=1e-6)
+    assert decode.rows == 3 * len(SHAPES) * 8
+    assert profile.device.measured_rates["fp32"] == pytest.approx(2 * 128 / (4e-11 * 13.8))

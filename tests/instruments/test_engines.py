@@ -7,7 +7,7 @@ import pytest
 
 from tests import tiny
 from tests.instruments.loops import nucleus, rows, softmax
-from thermoscope.instruments._engines import engines
+from thermoscope.instruments._engines import cutting, engines
 from thermoscope.instruments._passage import given
 from thermoscope.laws.filters import Filters
 from thermoscope.laws.profiles import PROFILES
@@ -97,6 +97,14 @@ def test_where_all_agree_nothing_is_disputed(lab, passage, logits):
     assert not reading.figures
     (finding,) = reading.findings
     assert finding.endswith("in openai, hf, vllm, sglang, llama.cpp.")
+
+
+def test_a_setting_that_every_engine_takes_for_off_is_not_named():
+    filters = Filters(top_p=0.9, top_n_sigma=0.0, xtc_probability=0.5)
+    llama, here = PROFILES["llama.cpp"], PROFILES["openai"]
+    assert cutting(filters, [llama]) == ["top_p", "xtc_probability"]
+    assert cutting(filters, [llama, here]) == ["top_n_sigma", "top_p", "xtc_probability"]
+    assert cutting(Filters(), [llama, here]) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from thermoscope import instruments
 from thermoscope.errors import InvalidRequest, ModelNotFound
 from thermoscope.planning.latency import machine
+from thermoscope.planning.latency.costs import Costs
+from thermoscope.planning.latency.efficiency import Spread
 from thermoscope.planning.latency.machine import Profile
 
 EXAMPLE = {"model": "llama-3.1-8b", "dtype": "fp32", "gpu": "T4", "input": 512, "output": 100}
@@ -147,13 +149,16 @@ def test_a_measured_machine_is_a_device(folder):
         name="this machine", vendor="CPU", generation="here", memory_bytes=2**34, bandwidth=3e10, rates={},
         measured_rates={"bf16": 1e11, "fp16": 1e11, "fp32": 1e11},
     )  # fmt: skip
-    factors = {"overlap": 1.0, "thermoscope.bf16.overhead": 0.0}
-    machine.save(Profile(device, factors, "now"))
+    nothing = [(1, 0.0)]
+    weight = {"product": [(1, 2 / 3e10)]} | dict.fromkeys(("attention", "moved", "kernel"), nothing)
+    costs = Costs(weight, weight, weight["product"], nothing, nothing, nothing, 0.0)
+    spread = {"decode": Spread(0.9, 1.1, 7), "prefill": Spread(0.8, 1.2, 7)}
+    machine.save(Profile(device, {"bf16": costs}, {"bf16": spread}, 128, "now"))
     reading = read(model="smollm2-135m", output=8)
     assert reading.passed
     each = next(row for row in rows(reading, "times") if row["what"] == "each further token")
-    least = 2 * 134_515_008 / 3e10 + 2 * 134_515_008 / 1e11  # all weights are read, then multiplied
-    assert least < each["seconds"] < 1.1 * least
+    norms = (2 * 30 + 1) * 576  # the only parameters that are no weights of products
+    assert each["seconds"] == pytest.approx(2 * (134_515_008 - norms) / 3e10)
     assert each["high"] == pytest.approx(1.1 * each["seconds"])
 
 

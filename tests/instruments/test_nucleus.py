@@ -113,6 +113,23 @@ def test_the_ends_are_values(read, settings, size):
     assert reading.passed
 
 
+def test_at_zero_with_all_kept_it_says_why_law_and_sampler_differ(read):
+    reading = read(**SHORT, temperature=0, top_p=1)
+    assert rows(reading.table("next"))[0]["size"] == 49152
+    assert {row["kept"] for row in rows(reading.table("engines"))} == {1}
+    assert reading.passed
+    said = "The law's V(1) holds every token"
+    assert sum(said in note for note in reading.notes) == 1
+    for settings in ({"temperature": 0, "top_p": 0.9}, {"temperature": 1, "top_p": 1}):
+        assert not any(said in note for note in read(**SHORT, **settings).notes)
+
+
+def test_a_text_that_shares_a_token_with_the_prompt_is_noted(read):
+    reading = read(prompt="The capital of Fr", text="ance is Paris")
+    assert rows(reading.table("positions"))[0]["token"] == " France"
+    assert any("before the prompt's last ' Fr'" in note for note in reading.notes)
+
+
 @pytest.mark.parametrize("top_k", [0, 10**9])
 def test_top_k_of_none_and_of_all_change_nothing(read, top_k):
     kept = {row["engine"]: row["kept"] for row in rows(read(**SHORT, top_k=top_k).table("engines"))}

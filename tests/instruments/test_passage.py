@@ -22,6 +22,20 @@ def test_a_token_that_spans_the_seam_is_the_texts(lm, lab):
     passage = given(lab, "The capital of Fr", "ance", "text", chat=False)
     assert passage.first == len(before) - 1
     assert lm.tokenizer.decode(passage.text) == " France"
+    (note,) = passage.notes
+    assert "before the prompt's last ' Fr', with the token ' France'." in note
+
+
+def test_a_first_token_that_is_not_the_prompt_s_is_left_out_and_said(lm, lab):
+    passage = given(lab, "An", "other one", "text", chat=False)
+    assert lm.tokenizer.decode(passage.text) == " one"
+    (note,) = passage.notes
+    assert "before the prompt's last 'An', with the token 'Another'; nothing predicts that one" in note
+
+
+def test_the_contexts_are_one_where_no_token_spans_the_seam(lab):
+    assert given(lab, PROMPT, " Paris.", "text", chat=False).notes == ()
+    assert given(lab, "The capital of Fr", "ance", "text", chat=True).notes == ()
 
 
 def test_in_a_chat_the_text_is_the_answer(lm, lab):

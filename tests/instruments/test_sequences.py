@@ -101,6 +101,24 @@ def test_the_ends_of_the_range(take, lm):
     assert hot.passed
 
 
+def test_texts_that_begin_one_another_overlap_and_it_says_so(take):
+    def overlaps(*texts):
+        notes = take(continuations=texts).notes
+        return [note for note in notes if note.startswith("These states overlap: ")]
+
+    assert overlaps(*TEXTS) == []
+    (one,) = overlaps(" store and bought", " market", " store")
+    assert "' store' begins ' store and bought', so" in one
+    (three,) = overlaps(" store", " store and", " store and bought")
+    assert "' store' begins ' store and', and 2 more such, so" in three
+
+
+def test_a_text_that_begins_another_in_other_tokens_is_a_path_of_its_own(take, lm):
+    tokens = [lm.tokenizer.encode(text) for text in (" mark", " market")]
+    assert len(tokens[1]) == 1
+    assert not any("overlap" in note for note in take(continuations=[" mark", " market"]).notes)
+
+
 def test_one_text_is_tempered_the_same_either_way(take):
     reading = take(continuations=[" market."])
     assert "the same at every temperature" in reading.findings[-1]

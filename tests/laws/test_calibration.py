@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws import calibration
-from thermoscope.laws.calibration import expected_calibration_error, fit, nll, reliability
+from thermoscope.laws.bootstrap import RESAMPLES, interval
+from thermoscope.laws.calibration import (
+    Answers,
+    expected_calibration_error,
+    fit,
+    nll,
+    refitted,
+    reliability,
+)
 
 repeatable = settings(derandomize=True, deadline=None)
 
@@ -69,6 +77,56 @@ def test_no_other_temperature_has_less_loss(rows, power, data):
         assert best <= nll(logits, labels, temperature) * (1 + 1e-14) + 1e-14
     assume(0 < found < math.inf and np.ptp(logits, axis=1).any())
     assert fit(2**5 * logits, labels) == pytest.approx(2**5 * found, rel=1e-11)
+
+
+def test_a_fit_can_be_ended_between_its_passes():
+    asked = []
+
+    def watch():
+        asked.append(None)
+        if len(asked) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(*labelled(1, temperature=5.0), watch=watch)
+    assert len(asked) == 4
+
+
+def drawn(groups, seed):
+    """The rows of each resample, group by group, from the same dice as `bootstrap`."""
+    dice, count = np.random.default_rng(seed), int(groups.max()) + 1
+    for times in dice.multinomial(count, [1 / count] * count, size=RESAMPLES):
+        yield np.repeat(np.arange(len(groups)), times[groups])
+
+
+@pytest.mark.parametrize(("temperature", "documents"), [(0.4, 60), (1.0, 300), (2.5, 12)])
+def test_refitting_resamples_is_a_fit_of_each_of_them(temperature, documents):
+    logits, labels = labelled(9, vocab=8, temperature=temperature)
+    groups = np.arange(300) % documents
+    found = refitted(logits, labels, groups, fit(logits, labels), seed=3)
+    assert found.shape == (RESAMPLES,)
+    for rows, each in list(zip(drawn(groups, 3), found, strict=True))[:60]:
+        assert each == pytest.approx(fit(logits[rows], labels[rows]), rel=2e-3)
+
+
+def test_a_resample_may_have_its_temperature_at_an_end():
+    # One row in ten has another label than its best: without it T* is 0, and with many of it infinite.
+    logits, labels = np.tile([1.0, 0.0], (10, 1)), np.array([1, *[0] * 9])
+    found = refitted(logits, labels, np.arange(10), fit(logits, labels))
+    for rows, each in zip(drawn(np.arange(10), 0), found, strict=True):
+        wrong = labels[rows].sum()
+        assert (each == 0) == (wrong == 0)
+        assert math.isinf(each) == (wrong >= 5)
+
+
+def test_95_of_100_intervals_hold_the_temperature_that_labels_were_drawn_at():
+    """300 rows, 200 trials: 4 sigma of 0.95 are 0.06, so this fails by chance once in 16,000."""
+    held = 0
+    for seed in range(200):
+        logits, labels = labelled(seed, vocab=6, temperature=1.7)
+        low, high = interval(refitted(logits, labels, np.arange(300), fit(logits, labels)))
+        held += low <= 1.7 <= high
+    assert 0.88 <= held / 200 <= 1
 
 
 def test_the_ends_and_the_middle_of_nowhere():
@@ -154,6 +212,25 @@ def test_a_confidence_on_the_border_belongs_to_the_lower_bin():
     assert (only.low, only.high, only.count, only.confidence) == (0, 0.5, 3, 0.5)
     assert only.accuracy == pytest.approx(2 / 3)
     assert expected_calibration_error([only]) == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_the_error_by_chance_is_the_mean_of_many_draws(count):
+    rng = np.random.default_rng(11)
+    confidence = 0.1 + 0.85 * rng.random(count)
+    errors = [
+        expected_calibration_error(Answers(confidence, rng.random(count) < confidence).table())
+        for _ in range(2000)
+    ]
+    # The normal's mean for a bin's: within 5% at two or three rows a bin, and 2000 draws are within 1%.
+    exact = Answers(confidence, confidence > 0).error_by_chance()
+    assert exact == pytest.approx(np.mean(errors), rel=0.05)
+
+
+def test_the_gaps_of_the_rows_add_up_to_the_error():
+    found = calibration.answers(*labelled(10), 1.3)
+    error = np.abs(found.gaps().sum(axis=0)).sum() / 300
+    assert error == pytest.approx(expected_calibration_error(reliability(*labelled(10), 1.3)), rel=1e-12)
 
 
 def test_the_fitted_temperature_mends_the_calibration():

@@ -277,6 +277,8 @@ def test_an_unexpected_failure_is_logged_once(coin, client, monkeypatch, caplog)
     [
         (b"[" * 200_000, "application/json", "nested too deeply"),
         (b'{"p": "caf\xe9"}', "application/json", "broken JSON ('utf-8' codec"),
+        (b'{"p": 0.5, "p": 0.6}', "application/json", "got 'p' twice in one object, expected it once"),
+        (b'{"notes": {"a": 1, "a": 1}}', "application/json", "got 'a' twice"),
         (b"{}", "text/plain", "got Content-Type text/plain, expected application/json"),
         (b"{}", "", "got Content-Type none"),
     ],

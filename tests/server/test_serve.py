@@ -98,6 +98,15 @@ def test_stopping_tells_those_who_wait(model):
     plain.close()
 
 
+def test_a_page_of_another_name_that_resolves_here_reads_nothing(address):
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
+    connection.request("GET", "/v1/models", headers={"Host": "evil.example"})
+    response = connection.getresponse()
+    assert response.status == 403
+    assert "evil.example" in json.loads(response.read())["error"]["message"]
+    connection.close()
+
+
 def test_a_port_that_is_taken(model):
     with open_port("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]

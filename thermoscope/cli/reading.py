@@ -11,9 +11,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from thermoscope.cli import options
+from thermoscope.cli.grids import grids
 from thermoscope.cli.terminal import cells, console, visible
-from thermoscope.instruments.shape.page import shown
-from thermoscope.instruments.shape.reading import Check, Reading, Table
+from thermoscope.instruments.shape.formula import unicode
+from thermoscope.instruments.shape.reading import Check, Reading
 
 if TYPE_CHECKING:
     from thermoscope.instruments import Instrument
@@ -45,7 +46,7 @@ def show(reading: Reading) -> None:
     """The whole reading as text: what it shows, the tables, and what was checked."""
     out = console()
     out.print(Text(reading.question, style="bold"))
-    out.print(Text(reading.law, style="dim"))
+    out.print(Text(unicode(reading.law), style="dim"))
     if reading.model is not None:
         out.print(Text(visible(f"{reading.model['name']}, {reading.model['precision']}"), style="dim"))
     out.print()
@@ -53,7 +54,8 @@ def show(reading: Reading) -> None:
         out.print(Text(visible(finding)))
     for table in (each for each in reading.tables if not each.detail):
         out.print()
-        out.print(_grid(table))
+        for grid in grids(table, out.width):
+            out.print(grid)
     out.print()
     out.print(_checks(reading.checks))
     for remark in reading.notes:
@@ -82,17 +84,6 @@ def _bar(quiet: bool) -> "Iterator[Callable[[Progress], None]]":
         yield watch
     finally:
         bar.stop()
-
-
-def _grid(table: Table) -> Grid:
-    grid = Grid(title=visible(table.title), title_justify="left", title_style="bold")
-    for index, column in enumerate(table.columns):
-        wordy = any(isinstance(row[index], str) for row in table.rows)
-        heading = f"{column.key}\n[{column.unit}]" if column.unit else column.key
-        grid.add_column(Text(heading), justify="left" if wordy else "right", overflow="fold")
-    for row in table.rows:
-        grid.add_row(*cells(*(shown(cell, column) for cell, column in zip(row, table.columns, strict=True))))
-    return grid
 
 
 def _checks(checks: Sequence[Check]) -> Grid:

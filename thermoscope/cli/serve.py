@@ -31,6 +31,13 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in: there is no authentication yet.")
     ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host",
+            help="A name that requests may address, beside localhost, --host and any IP address; repeatable.",
+        ),
+    ] = None,
     json: options.Json = False,
     model: options.Model = options.DEFAULT_MODEL,
     precision: options.Precision = None,
@@ -42,6 +49,7 @@ def serve(
     from thermoscope.server.serve import serve as answer
 
     aliases = [options.text("--alias", name) for name in alias or ()]
+    hosts = [options.text("--allowed-host", name) for name in allowed_host or ()]
     vectors = dict(_vector(pair) for pair in steer or ())
     with open_port(host, port) as probe:  # before the slow work: a port that is taken is told at once
         address = probe.getsockname()[0]
@@ -57,7 +65,7 @@ def serve(
             about = {"model": loaded.name, "aliases": aliases, "precision": loaded.precision}
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print_json({"url": url, **about, "context": loaded.context, "slots": slots}, indent=None)
-        answer(loaded, host=host, port=port, aliases=aliases, vectors=vectors)
+        answer(loaded, host=host, port=port, aliases=aliases, hosts=hosts, vectors=vectors)
 
 
 def _vector(pair: str) -> tuple[str, "Steering"]:

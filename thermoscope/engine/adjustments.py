@@ -50,7 +50,7 @@ class Adjustments:
         values = row[touched].astype(np.float64)
         sampling = self._sampling
         for stage, ids, numbers in stages:
-            at = np.searchsorted(touched, ids)
+            at = touched.searchsorted(ids)
             if stage == "repetition":
                 values[at] = penalties.repetition(values[at], sampling.repetition_penalty)
             elif stage == "counts":

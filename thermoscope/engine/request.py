@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # settings are checked before torch is imported
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is chosen, and when to stop.
+class Sampling(Filters):
+    """How the next token is chosen, and when to stop: `Filters`, and what stands around them.
 
     The neutral value of every field changes nothing, so `Sampling()` draws from the model's own
     distribution. `profile` says in which order the stages run, and what they do at the edges; in `openai`,
@@ -47,20 +47,6 @@ class Sampling:
     """
 
     profile: str = "openai"
-    temperature: float = 1.0
-    dynatemp_range: float = 0.0
-    dynatemp_exponent: float = 1.0
-    top_n_sigma: float = math.inf
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    epsilon: float = 0.0
-    eta: float = 0.0
-    xtc_probability: float = 0.0
-    xtc_threshold: float = 0.1
-    mirostat_tau: float = math.inf
-    mirostat_eta: float = 0.1
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -77,6 +63,7 @@ class Sampling:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         within("repetition_penalty", self.repetition_penalty, 1e-6, 1e6)
         within("presence_penalty", self.presence_penalty, -2.0, 2.0)
         within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
@@ -116,7 +103,7 @@ class Sampling:
 
     @property
     def filters(self) -> Filters:
-        """What truncates, and the temperature."""
+        """What truncates, and the temperature, alone."""
         return Filters(**{each.name: getattr(self, each.name) for each in fields(Filters)})
 
     @property
@@ -130,7 +117,7 @@ class Sampling:
             raise InvalidRequest(
                 f"profile: got {self.profile!r}, expected one of {', '.join(PROFILES)}.", param="profile"
             )
-        self.engine.check(self.filters)
+        self.engine.check(self)
         for param, stage, neutral in _PENALTIES:
             alone = self.engine.mirostat_alone and self.mirostat_tau < math.inf
             if getattr(self, param) != neutral and (alone or stage not in self.engine.adjustments):

@@ -19,11 +19,11 @@ from thermoscope.engine.trace import Alternatives, Drawn, Record
 from thermoscope.errors import ThermoscopeError
 from thermoscope.laws import boltzmann, mirostat, noise, truncation
 from thermoscope.laws.profiles import WHOLE, Cut
+from thermoscope.models import truncation as kernel
 from thermoscope.models.distribution import Summary, draw, summarise
 from thermoscope.models.tokenizer import Tokenizer
 
 ALTERNATIVES = 20
-FEW = 1024  # tokens whose noise numpy makes sooner than the kernel looks at all
 
 
 class Left(NamedTuple):
@@ -91,7 +91,7 @@ class Sampler:
         """What the filters leave. Where that is among the best, which are in hand, nothing else is seen."""
         temperature = self._seen_at
         if temperature is None and self._first is None:
-            temperature = self._profile.temperature(logits.all, self._filters)
+            temperature = self._profile.temperature(logits.all, self._filters, entropy=kernel.entropy)
         if temperature == 0 or self._first is None:
             members = asked.best[:1] if temperature == 0 else None
             return Left(members, logits.at(asked.best[:1]), asked.greatest, temperature or 0.0)
@@ -102,7 +102,9 @@ class Sampler:
         )
         if mass is not None and enough:
             head = logits.at(asked.best)
-            left = self._cut(head, coin, mass, above=float(head[-1]))
+            left = None
+            if self._first != "top_p" or self._holds(head, asked, temperature):
+                left = self._cut(head, coin, mass, above=float(head[-1]))
             if left is not None and left.cuts:
                 assert left.members is not None
                 ids = asked.best[left.members]
@@ -112,6 +114,12 @@ class Sampler:
         assert left is not None
         return left
 
+    def _holds(self, head: Float[np.ndarray, "best"], asked: Summary, temperature: float | None) -> bool:
+        """Whether the best hold the nucleus: a look that is cheaper than to cut them in vain."""
+        assert temperature is not None
+        weight = boltzmann.weights(head, temperature, greatest=asked.greatest).sum()
+        return bool(weight >= self._filters.top_p * asked.mass)
+
     def _cut(
         self, logits: Float[np.ndarray, "some"], coin: float, mass: float | None, *, above: float = -math.inf
     ) -> Left | None:
@@ -120,7 +128,10 @@ class Sampler:
         Where no filter cut (XTC's coin may miss), nothing is known of logits that are not here.
         """
         cuts: list[Cut] = []
-        for cut in self._profile.cuts(logits, self._filters, coin=coin, mu=self._mu, mass=mass):
+        filters, mu = self._filters, self._mu
+        for cut in self._profile.cuts(
+            logits, filters, coin=coin, mu=mu, mass=mass, laws=kernel.LAWS, entropy=kernel.entropy
+        ):
             if cut.law is not None:
                 if not cuts and not cut.logits.min() > above:
                     return None
@@ -128,36 +139,15 @@ class Sampler:
         return Left(cut.members, cut.logits, float(cut.logits.max()), cut.temperature, cuts)
 
     def _race(self, logits: Logits, left: Left, position: int) -> int:
-        """The token with the greatest z / T + noise.
-
-        Of many, the kernel finds the best among the model's own logits, which meets those that were changed.
-        """
+        """The token with the greatest z / T + noise."""
         members, z = left.members, left.logits
         if left.temperature == 0:
             assert members is not None
             return int(members[0])
-        if members is None or len(members) > FEW:
-            key = noise.key(self._seed, self._choice, position)
-            own = logits.row
-            if members is not None:
-                own = np.full_like(own, -np.inf)
-                own[members] = logits.row[members]
-            members = logits.touched
-            if len(members):
-                own = own.copy()
-                members = members[np.isfinite(own[members])]
-                own[members] = -np.inf
-            best = draw(own, left.greatest, left.temperature, key)
-            if not len(members):
-                return best
-            if np.isfinite(own[best]):
-                members = np.append(members, best)
-            z = logits.at(members)
-        dice = noise.gumbel(self._seed, self._choice, position, members)
-        # Differences from the best: a small T would send logits themselves to infinity.
-        with np.errstate(over="ignore"):
-            tempered = (z - left.greatest) / left.temperature
-        return int(members[(tempered + dice).argmax()])
+        if members is None:
+            z = logits.all if len(logits.touched) else logits.row
+        key = noise.key(self._seed, self._choice, position)
+        return draw(z, left.greatest, left.temperature, key, members)
 
     def _drawn(self, logits: Logits, asked: Summary, left: Left) -> Drawn:
         """The distribution that is drawn from."""
@@ -166,7 +156,7 @@ class Sampler:
         if left.members is None and left.temperature == self._seen_at:
             return Drawn(left.temperature, asked.greatest, asked.mass)
         z = logits.all if left.members is None else left.logits
-        mass = float(boltzmann.weights(z, left.temperature, greatest=left.greatest).sum())
+        mass = kernel.mass(z, left.temperature, left.greatest)
         return Drawn(left.temperature, left.greatest, mass)
 
     def _removed(self, logits: Logits, asked: Summary, left: Left, drawn: Drawn) -> float:
@@ -225,9 +215,10 @@ def _summary(logits: Logits, raw: Summary, temperature: float) -> Summary:
     z = logits.at(ids)
     known = z > logits.row[raw.best[-1]]
     if rest < 1e-3 * raw.mass or not known.any():
-        mass = float(boltzmann.weights(logits.all, temperature).sum())
         best = truncation.top_k(logits.all, ALTERNATIVES).ids
-        return Summary(math.nan, math.nan, float(logits.all[best[0]]), mass, best)
+        greatest = float(logits.all[best[0]])
+        mass = kernel.mass(logits.all, temperature, greatest)
+        return Summary(math.nan, math.nan, greatest, mass, best)
     ids, z = ids[known], z[known]
     best = ids[np.lexsort((ids, -z))]
     greatest = float(z.max())

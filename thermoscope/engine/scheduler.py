@@ -40,13 +40,14 @@ class Scheduler:
 
     def _next_in(self) -> Sequence | None:
         """Who gets a slot that is free: the first that waits. One in the background waits for all others,
-        and leaves the last free slot to whoever comes next.
+        and half the slots are never the background's, so that whoever comes next finds one.
         """
         for sequence in self.waiting:
             if not sequence.request.background:
                 self.waiting.remove(sequence)
                 return sequence
-        spare = self.running.count(None) > 1 or len(self.running) == 1
+        behind = sum(each is not None and each.request.background for each in self.running)
+        spare = behind < max(1, len(self.running) // 2)
         return self.waiting.popleft() if self.waiting and spare else None
 
     def remove(self, sequence: Sequence) -> None:

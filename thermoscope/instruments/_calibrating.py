@@ -1,12 +1,12 @@
 """Temperature scaling on a file of labelled tokens: T* is fitted on one half and judged on the other."""
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thermoscope.errors import InvalidRequest
+from thermoscope.instruments._resampling import Half, Judged, gained, intervals, judgement
 from thermoscope.instruments.shape.corpus import documents, labelled
 from thermoscope.instruments.shape.figure import Figure, axes, bars, line
 from thermoscope.instruments.shape.reading import Check, Column, Reading, Table
@@ -25,6 +25,7 @@ HALVES = (
     Column("temperature", "T", "nats"),
     Column("nll", "Mean −log p of the labels", "nats a token", ".4f"),
     Column("ece", "Expected calibration error, 15 bins of equal width", "probability", ".4f"),
+    Column("ece_by_chance", "What it is on as many tokens where confidence is right", "probability", ".4f"),
 )
 BINS = (
     Column("temperature", "T", "nats"),
@@ -36,49 +37,47 @@ BINS = (
 )
 
 
-@dataclass(frozen=True)
-class _Half:
-    """Labelled logits: [tokens, vocab] float32, and the ids that followed."""
-
-    name: str
-    logits: np.ndarray
-    labels: np.ndarray
-
-    def nll(self, temperature: float) -> float:
-        return calibration.nll(self.logits, self.labels, temperature)
-
-
 def calibrate(lab: "Lab", file: "File", most: int) -> Reading:
     """T* of one half of the documents, and what it does to the other.
 
     `most`: labelled tokens in all. **Errors:** `InvalidRequest` for a file with too little to fit and judge.
     """
     fitted, held, cut = _halves(lab, file, most)
-    lab.progress("fitting", 0, 1)
-    best = calibration.fit(fitted.logits, fitted.labels)
-    rows: list[tuple[str, int, float, float, float]] = []
-    bins: dict[float, list[calibration.Bin]] = {}  # of the half that is judged, which comes last
+    best = calibration.fit(fitted.logits, fitted.labels, watch=lambda: lab.progress("fitting", 0, 1))
     passes = [(half, temperature) for half in (fitted, held) for temperature in (1.0, best)]
-    for half, temperature in lab.track("judging", passes):
-        bins[temperature] = calibration.reliability(half.logits, half.labels, temperature)
-        ece = calibration.expected_calibration_error(bins[temperature])
-        rows.append((half.name, len(half.labels), temperature, half.nll(temperature), ece))
-    before, after = rows[2], rows[3]
-    judged = "better" if after[3] < before[3] else "no better"
+    judged = [
+        Judged(
+            half, temperature, calibration.losses(half.logits, half.labels, temperature),
+            calibration.answers(half.logits, half.labels, temperature),
+        )
+        for half, temperature in lab.track("judging", passes)
+    ]  # fmt: skip
+    before, after = judged[2:]
+    gain = gained(lab, before, after)
+    sure = intervals(lab, fitted, before, after, gain)
+    bins = {each.temperature: each.answers.table() for each in (before, after)}
     notes = [
         f"Only the first {most} labelled tokens of the file count (calibrate_tokens).",
         "A pair is joined as it stands, but for a space between question and answer where neither has one.",
     ]
     if cut:
         notes.append(f"Documents cut off at the end of the context, {lab.model.context} tokens: {cut}.")
+    rows = [
+        (
+            each.half.name, len(each.half.labels), each.temperature, each.nll, each.error,
+            each.answers.error_by_chance(),
+        )
+        for each in judged
+    ]  # fmt: skip
     return Reading(
         findings=[
             f"T* = {best:.4g}, fitted on {len(fitted.labels)} tokens. On {len(held.labels)} others it is "
-            f"{judged}: {before[3]:.4f} → {after[3]:.4f} nats a token, calibration error {before[4]:.4f} → "
-            f"{after[4]:.4f}."
+            f"{judgement(gain)}: {before.nll:.4f} → {after.nll:.4f} nats a token, calibration error "
+            f"{before.error:.4f} → {after.error:.4f}."
         ],
         tables=[
             Table("calibration", f"Temperature scaling on {file.name}", HALVES, rows),
+            *sure.tables,
             Table(
                 "reliability",
                 "Confidence and accuracy on the half that was held out",
@@ -93,11 +92,11 @@ def calibrate(lab: "Lab", file: "File", most: int) -> Reading:
         ],
         figures=[_reliability(bins)],
         checks=_checks(lab, fitted, best),
-        notes=notes,
+        notes=[*notes, *sure.notes],
     )
 
 
-def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half, int]:
+def _halves(lab: "Lab", file: "File", most: int) -> tuple[Half, Half, int]:
     """Documents in turn to one half and the other, until there are tokens enough; and how many were cut."""
     vocab = lab.model.config.vocab
     if most * vocab * 4 > MEMORY:
@@ -106,6 +105,7 @@ def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half, int]:
             f"logits to keep.",
             param="calibrate_tokens",
         )
+    lengths: tuple[list[int], list[int]] = ([], [])  # of each half's documents
     # One half grows from the front, the other from the back, until they meet.
     logits, labels = np.empty((most, vocab), np.float32), np.empty(most, np.int64)
     front, back, count, cut = 0, most, 0, 0
@@ -119,6 +119,7 @@ def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half, int]:
         if not wanted:
             continue
         count += 1
+        lengths[number % 2].append(len(wanted))
         rows = lab.logits(tokens[:-1], first=first - 1, param="calibrate")
         if number % 2:
             back -= len(wanted)
@@ -133,16 +134,25 @@ def _halves(lab: "Lab", file: "File", most: int) -> tuple[_Half, _Half, int]:
             f"{most} tokens, expected at least two: one to fit on, one to judge by.",
             param="calibrate",
         )
-    fitted = _Half("fitted", logits[:front], labels[:front])
-    return fitted, _Half("held out", logits[back:], labels[back:]), cut
+    fitted = Half("fitted", logits[:front], labels[:front], _numbers(lengths[0]))
+    held = Half("held out", logits[back:], labels[back:], _numbers(lengths[1])[::-1])
+    return fitted, held, cut
 
 
-def _checks(lab: "Lab", half: _Half, best: float) -> list[Check]:
+def _numbers(lengths: list[int]) -> np.ndarray:
+    """Each token's document, where they stand one after another."""
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _checks(lab: "Lab", half: Half, best: float) -> list[Check]:
     """No temperature near T* does better, which is enough, for the loss is convex in 1/T; and it is level."""
     ends = best == 0 or math.isinf(best)
     beside = [1e-3 if best == 0 else 1e3] if ends else [best * 0.999, best * 1.001]
     near = [] if ends else [best * (1 - STEP), best * (1 + STEP)]
-    at, *others = [half.nll(each) for each in lab.track("checking", [best, *beside, *near])]
+    at, *others = [
+        calibration.nll(half.logits, half.labels, each)
+        for each in lab.track("checking", [best, *beside, *near])
+    ]
     gain = max(0.0, at - min(others[: len(beside)]))
     checks = [Check("T* is the best", "loss there, less that at T* ± 0.1%", gain, 1e-12)]
     if not ends:

@@ -61,16 +61,11 @@ def exclusive(found: Sequence[Continuation]) -> Float[np.ndarray, "labels"]:
     """log P of each label without the labels of the set that it begins; −∞ where nothing is left."""
     kept = []
     for each in found:
-        longer = [other for other in found if _begins(each, other)]
-        nearest = [other for other in longer if not any(_begins(between, other) for between in longer)]
+        longer = [other for other in found if each.begins(other)]
+        nearest = [other for other in longer if not any(between.begins(other) for between in longer)]
         share = math.fsum(math.exp(other.logprob - each.logprob) for other in nearest)
         kept.append(each.logprob + (math.log1p(-share) if share < 1 else -math.inf))
     return np.array(kept)
-
-
-def _begins(one: Continuation, other: Continuation) -> bool:
-    size = len(one.tokens)
-    return size < len(other.tokens) and other.tokens[:size] == one.tokens
 
 
 def _distribution(
@@ -110,7 +105,7 @@ def _distribution(
         "A label's probability is that of its own tokens after the prompt, followed by anything: write the "
         "space before it if the text needs one."
     ]
-    if any(_begins(one, other) for one in found for other in found):
+    if any(one.begins(other) for one in found for other in found):
         notes.append("A label that begins another counts where none of the longer ones follows.")
     return Reading(
         findings=[

@@ -56,6 +56,11 @@ class Continuation:
         """log P(text | prompt), in nats; −logprob is the state's energy in the gauge where each Z is 1."""
         return math.fsum(self.log_p)
 
+    def begins(self, other: "Continuation") -> bool:
+        """Whether the other goes on after all of this one's tokens."""
+        size = len(self.tokens)
+        return size < len(other.tokens) and other.tokens[:size] == self.tokens
+
 
 def continuations(
     lab: "Lab",

@@ -1,6 +1,6 @@
 """What five engines keep at the same settings: of the next token, and along a text."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from thermoscope.instruments.shape.figure import Figure, axes, escaped, line
 from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table, joined
 from thermoscope.laws import boltzmann, truncation
 from thermoscope.laws.filters import Filters
-from thermoscope.laws.profiles import PROFILES, Stage
+from thermoscope.laws.profiles import PROFILES, Profile, Stage
 
 if TYPE_CHECKING:
     from thermoscope.instruments.shape.lab import Lab
@@ -78,6 +78,12 @@ def by_hand(z: Float[np.ndarray, "vocab"], temperature: float, filters: Filters)
     return kept
 
 
+def cutting(filters: Filters, profiles: Iterable[Profile]) -> list[str]:
+    """The settings by which at least one of the engines cuts: llama.cpp takes a top-n-sigma of 0 for off."""
+    running = [profile.active(filters).values() for profile in profiles]
+    return [param for param in filters.active.values() if any(param in each for each in running)]
+
+
 def _counts(z: Float[np.ndarray, "vocab"], filters: Filters) -> Counts:
     sets = {}
     for name, profile in PROFILES.items():
@@ -117,7 +123,7 @@ def _side_by_side(
     ]
     asked = [
         f"T = {filters.temperature:g}",
-        *(f"{name} = {getattr(filters, name):g}" for name in filters.active),
+        *(f"{param} = {getattr(filters, param):g}" for param in cutting(filters, PROFILES.values())),
     ]
     findings = [f"Next tokens kept at {', '.join(asked)}: {'; '.join(sizes)}."]
     for row in rows:

@@ -78,7 +78,11 @@ def flexibility(lab: "Lab", passage: Passage, p: float, temperature: float) -> R
     # A second pass over the text: k is known only now, and all logits of a long one would fill the memory.
     masses = [float(greatest(boltzmann.probabilities(z, temperature), k).sum()) for z in passage.rows(lab)]
     contexts = passage.contexts(lab)
-    parts = [_filters(contexts, places, k, masses, p), _contexts(lab, passage, contexts, places, masses)]
+    parts = [
+        _filters(contexts, places, k, masses, p),
+        _contexts(lab, passage, contexts, places, masses),
+        Reading(notes=passage.notes),
+    ]
     if trace is not None:
         recorded = Check(
             "recorded set = V(p)",

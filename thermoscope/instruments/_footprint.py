@@ -23,6 +23,7 @@ ITEMS = {
     "weights": "the model's weights",
     "adapter": "what is trained beside frozen weights",
     "gradients": "of what is trained",
+    "tied": "a tied table's gradients from its two uses, before they are one",
     "optimizer": "moments and master copies",
     "buckets": "copies of gradients that DDP sends",
     "autocast": "weights that autocast keeps in 16 bits",

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from thermoscope.instruments.shape.figure import Figure, axes, bars, line, points
 from thermoscope.instruments.shape.reading import Cell, Check, Column, Reading, Table
 from thermoscope.planning.latency import card, prediction
-from thermoscope.planning.latency.efficiency import Efficiency, Phase
 from thermoscope.planning.latency.formats import FORMATS
-from thermoscope.planning.latency.prediction import Prediction, Request
+from thermoscope.planning.latency.prediction import Prediction, Request, Source
 from thermoscope.planning.latency.roofline import ceiling
 from thermoscope.planning.memory import device, inference, search
 from thermoscope.planning.memory.inference import Inference
@@ -99,33 +98,25 @@ def _fits(request: Request, name: str) -> bool:
 
 
 def times(
-    request: Request, efficiency: Efficiency, settings: "Settings", assumed: Sequence[str]
+    request: Request, source: Source, settings: "Settings", assumed: Sequence[str]
 ) -> Iterator[Reading]:
     """The times with their bands, the components, the card's own terms, and the roofline."""
-    found = prediction.predict(request, efficiency)
-    yield _summary(found, efficiency, settings, assumed)
+    found = prediction.predict(request, source)
+    yield _summary(found, source, settings, assumed)
     yield _components(found)
     yield _terms(found)
     yield _roofline(found)
 
 
-def _summary(
-    found: Prediction, efficiency: Efficiency, settings: "Settings", assumed: Sequence[str]
-) -> Reading:
+def _summary(found: Prediction, source: Source, settings: "Settings", assumed: Sequence[str]) -> Reading:
     request = found.request
 
-    def bounds(seconds: float, phase: Phase) -> prediction.Band:
-        return prediction.band(
-            seconds, phase, request.device, request.framework, efficiency,
-            several=request.tensor * request.stages > 1, unpacks=request.format.unpacked,
-        )  # fmt: skip
-
-    first = bounds(found.first, "prefill")
+    first = source.band(request, found.first, "prefill")
     rows: list[tuple[Cell, ...]] = [("first token", found.first, first.low, first.high, first.reason)]
     low, high = first.low, first.high
     said = []
     if found.decode is not None:
-        each = bounds(found.each, "decode")
+        each = source.band(request, found.each, "decode")
         rows.append(("each further token", found.each, each.low, each.high, each.reason))
         low += (request.answer - 1) * each.low
         high += (request.answer - 1) * each.high
@@ -152,7 +143,7 @@ def _summary(
     if settings.acceptance is not None:
         factor = prediction.speculation(
             request,
-            efficiency,
+            source,
             acceptance=settings.acceptance,
             cost=settings.draft_cost,
             guesses=settings.guesses,
@@ -298,7 +289,7 @@ def _roofline(found: Prediction) -> Reading:
     for step, name in ((found.prefill, "the prompt"), (found.decode, "one step of the answer")):
         if step is None:
             continue
-        worked = [part for part in step.parts if part.work.flops and part.work.bytes]
+        worked = [part for part in step.parts if part.work.flops and part.work.bytes and part.seconds]
         traces.append(
             points(
                 [part.work.flops / part.work.bytes for part in worked],

@@ -1,6 +1,6 @@
 """A text whose every token is looked at: given, or spoken by the engine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,15 @@ WORDS = 8  # tokens shown of a context
 class Passage:
     """`tokens`: prompt and text together. `first`: where the text begins.
 
-    `trace`: of the engine's own text. `param`: the setting that a given text is from.
+    `trace`: of the engine's own text. `param`: the setting that a given text is from. `notes`: where its
+    context is not the whole prompt.
     """
 
     tokens: tuple[int, ...]
     first: int
     trace: "Trace | None" = None
     param: str = "text"
+    notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> tuple[int, ...]:
@@ -58,9 +60,23 @@ def given(lab: "Lab", prompt: str, text: str, param: str, *, chat: bool) -> Pass
     """
     before, tokenizer = lab.tokens(prompt, chat=chat), lab.model.tokenizer
     tokens = (*before, *tokenizer.encode(text)) if chat else tuple(tokenizer.prompt(prompt + text))
-    first = max(1, shared(before, tokens))  # nothing predicts the first token of all
+    seam = shared(before, tokens)
+    first = max(1, seam)  # nothing predicts the first token of all
     if len(tokens) <= first:
         raise InvalidRequest(
             f"{param}: got {text[:60]!r}, which adds no token to the prompt, expected some text.", param=param
         )
-    return Passage(tokens, first, param=param)
+    return Passage(tokens, first, param=param, notes=_spanning(lab, before[seam:], tokens, seam))
+
+
+def _spanning(lab: "Lab", rest: Sequence[int], tokens: Sequence[int], seam: int) -> tuple[str, ...]:
+    """What is to be said where the text's tokens begin before the prompt's end, with the tokens `rest`."""
+    if not rest:
+        return ()
+    held = f"is counted from before the prompt's last {lab.model.tokenizer.decode(rest)!r}"
+    spanning = lab.model.tokenizer.piece(tokens[seam])
+    left_out = "" if seam else "; nothing predicts that one, so it is left out"
+    return (
+        f"Tokens span the prompt's end, so the text {held}, with the token {spanning!r}{left_out}. The next "
+        f"token alone has the whole prompt before it, so its distribution is none of those along the text.",
+    )

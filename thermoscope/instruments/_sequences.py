@@ -97,6 +97,7 @@ def temper(
             "A continuation is a state of its tokens, whatever follows. Given a set, Boltzmann's way needs a "
             "sum over whole texts; a sampler only ever sums over one step, and so favours paths whose steps "
             "are flat when T < 1, and sharp when T > 1.",
+            *_overlap(found),
             *reread(lab, prompt, found, chat=chat),
         ],
     )
@@ -125,6 +126,21 @@ def _finding(found: Sequence[Continuation], widest: _Tempered) -> str:
         f"set, tempering token by token, as samplers do, {100 * by_token[index]:.4g}%. "
         f"At T = 1 both are the same."
     )
+
+
+def _overlap(found: Sequence[Continuation]) -> list[str]:
+    """A note on texts that begin others of the set: both come about at once."""
+    pairs = [(one, other) for one in found for other in found if one.begins(other)]
+    if not pairs:
+        return []
+    one, other = pairs[0]
+    more = f", and {len(pairs) - 1} more such" if len(pairs) > 1 else ""
+    return [
+        f"These states overlap: {one.text!r} begins {other.text!r}{more}, so whoever says the second has "
+        f"said the first. Each keeps its whole E here, and the shares of the set are ratios, not chances of "
+        f"events of which one alone comes about; as classes, a text would count only where none of the "
+        f"longer ones follows."
+    ]
 
 
 def _states(found: Sequence[Continuation], gauge: float) -> Table:

@@ -15,11 +15,10 @@ from thermoscope.instruments.shape.settings import Text, setting
 
 if TYPE_CHECKING:
     from thermoscope.instruments.shape.lab import Lab
-    from thermoscope.planning.latency.efficiency import Efficiency
-    from thermoscope.planning.latency.prediction import Request
+    from thermoscope.planning.latency.prediction import Request, Source
 
 QUESTION = "How long will inference take?"
-LAW = r"T_{pos} + N\,(T_{attn} + T_{ffn} + T_{ln}) + T_{ln} + T_{proj}"
+LAW = r"T_{pos} + N\,(T_{attn} + T_{\text{ffn}} + T_{ln}) + T_{ln} + T_{proj}"
 LOADS_MODEL = False
 MOST = 10_000_000  # tokens
 
@@ -86,14 +85,14 @@ def read(settings: Settings, lab: "Lab") -> Reading:
         from thermoscope.instruments import _latency as say
 
         lab.progress("counting", 0, 1)
-        request, efficiency, assumed = resolve(settings)
-        parts += [say.fit(request), *say.times(request, efficiency, settings, assumed)]
+        request, source, assumed = resolve(settings)
+        parts += [say.fit(request), *say.times(request, source, settings, assumed)]
         lab.progress("counting", 1, 1)
     return joined(*parts)
 
 
-def resolve(settings: Settings) -> "tuple[Request, Efficiency, list[str]]":
-    """What is asked, with every default spelled out, and the factors that apply.
+def resolve(settings: Settings) -> "tuple[Request, Source, list[str]]":
+    """What is asked, with every default spelled out, and where its seconds come from.
 
     **Errors:** `InvalidRequest` for a device, a format or a framework that is not known.
     """
@@ -102,10 +101,11 @@ def resolve(settings: Settings) -> "tuple[Request, Efficiency, list[str]]":
     from thermoscope.planning.latency.efficiency import fitted
     from thermoscope.planning.latency.formats import activation_bytes, weight_format
     from thermoscope.planning.latency.frameworks import MEANINGS, framework
-    from thermoscope.planning.latency.prediction import Request
+    from thermoscope.planning.latency.prediction import Ceilings, Request
 
     assert settings.model is not None
     assumed = []
+    source: Source
     name = settings.gpu
     if name is None and machine.path().exists():
         name = "this"
@@ -126,11 +126,11 @@ def resolve(settings: Settings) -> "tuple[Request, Efficiency, list[str]]":
         assumed.append(f"kv: {cache}, as dtype says.")
     if name in machine.NAMES:
         profile = machine.load()
-        device, efficiency = profile.device, profile.efficiency
-        program = settings.framework or machine.framework(kept)
+        device, source = profile.device, profile
+        program = machine.framework(kept, settings.framework)
         assumed.append(f"This machine as it was measured: {profile.measured}.")
     else:
-        device, efficiency = hardware(name), fitted()
+        device, source = hardware(name), Ceilings(fitted())
         program = framework(settings.framework or "serving")
         if settings.framework is None:
             assumed.append(f"framework: {program}, {MEANINGS[program]}.")
@@ -143,4 +143,4 @@ def resolve(settings: Settings) -> "tuple[Request, Efficiency, list[str]]":
         cache=cache, batch=settings.batch, prompt=settings.input, answer=settings.output,
         tensor=settings.tensor, stages=settings.stages,
     )  # fmt: skip
-    return request, efficiency, assumed
+    return request, source, assumed

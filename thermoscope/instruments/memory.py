@@ -102,10 +102,14 @@ class Settings(shape.Settings):
         "bf16", meaning="Form of a served KV cache: bf16, fp8, int8 or int4.", unit="name", min_length=1,
         max_length=40,
     )  # fmt: skip
+    trace: bool = setting(
+        False, meaning="Beside the plan, a real step of transformers and peft, traced without weights.",
+        unit="switch",
+    )  # fmt: skip
 
 
 def read(settings: Settings, lab: "Lab") -> Reading:
-    """Plan the job, ask backwards what would fit, and check the plan against closed forms."""
+    """Plan the job, ask backwards what would fit, and check the plan against closed forms, and a trace."""
     from thermoscope.catalogue.hardware import hardware
     from thermoscope.instruments import _fitting, _footprint
 
@@ -114,6 +118,12 @@ def read(settings: Settings, lab: "Lab") -> Reading:
     parts = []
     for part in lab.track("counting", (_footprint.footprint, _fitting.fitting, _footprint.checks)):
         parts.append(part(asked, device))
+    if settings.trace:
+        from thermoscope.instruments._tracing import tracing
+        from thermoscope.planning.memory.search import plan
+        from thermoscope.tuning.process import traced
+
+        parts.append(tracing(plan(asked), traced(asked, lambda: lab.progress("tracing a step", 0, 0))))
     return joined(*parts, Reading(notes=_footprint.assumptions(asked, device, settings)))
 
 

@@ -44,6 +44,11 @@ RANKED = (
     Column("kept", "Whether it is in V(p)"),
     Column("drawn", "Probability of being drawn: P / mass in V(p), else 0", form=".6f"),
 )
+EVERY = (
+    "At T = 0 the best token has all the probability. The law's V(1) holds every token all the same, those "
+    "of probability 0 too, for p = 1 cuts nothing off; a sampler takes the best one at T = 0 and cuts no "
+    "further, so that each engine below keeps one token."
+)
 BEYOND = 3  # tokens shown after the crossing one
 POINTS = 400  # of the cumulative curve at most
 
@@ -172,6 +177,7 @@ def _next(settings: Settings, lab: "Lab", z: Logits) -> Reading:
         notes=[
             "The card's set is not unique where probabilities tie: then the lower ids are kept.",
             "The card's P is the model's own; the sampler's is that at T, and what is kept is renormalised.",
+            *[EVERY for _ in range(temperature == 0 and top_p == 1)],
         ],
         checks=[
             Check(

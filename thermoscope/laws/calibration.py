@@ -23,42 +23,64 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws import boltzmann
+from thermoscope.laws.bootstrap import RESAMPLES, Watch, grouped, resampled
 from thermoscope.laws.loss import checked_labels
 
 BLOCK = 2**16  # logits looked at together, or one row: 512 KiB, so that a core's cache holds a few such
+BINS = 15  # Guo's
+STANDARD = (-4, -2, 0, 2, 4)  # standard errors off beta* at which `refitted` looks
 CLOSE = 1e-7  # a step of Newton's as small as this, relative to beta, leaves about its square
 
 
 def nll(
     logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"], temperature: float = 1.0
 ) -> float:
-    """The mean of `loss` over the rows, in nats, and at T = 0 its limit.
+    """The mean of `losses`, in nats."""
+    return float(losses(logits, labels, temperature).mean())
+
+
+def losses(
+    logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"], temperature: float = 1.0
+) -> Float[np.ndarray, "rows"]:
+    """The `loss` of each row, in nats, and at T = 0 its limit.
 
     There a label that shares the greatest logit of its row with others costs the log of how many they are;
     any other costs ∞.
     """
     boltzmann.check_temperature(temperature)
-    losses = []
+    found = []
     for z, y in _blocks(logits, labels):
         exponents = boltzmann.exponents_of(z, temperature)
         right = np.take_along_axis(exponents, y[:, None], axis=-1)[:, 0]
-        losses.append(boltzmann.weigh(exponents)[1] - right)
-    return float(np.concatenate(losses).mean())
+        found.append(boltzmann.weigh(exponents)[1] - right)
+    return np.concatenate(found)
 
 
-def fit(logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"]) -> float:
+def fit(
+    logits: Float[np.ndarray, "rows vocab"],
+    labels: Int[np.ndarray, "rows"],
+    *,
+    watch: Watch = lambda: None,
+) -> float:
     """T*, which minimises `nll`: in [0, ∞], both ends included, and 1 where the loss does not move.
 
     Newton's method in beta, and halving or doubling wherever its step leaves what is known to hold beta*.
+    `watch`: called before each pass over the logits; what it raises ends the fit.
     """
-    slope, curvature = _slope(logits, labels, 1.0)
-    if slope <= 0 and _slope(logits, labels, 0.0)[0] <= 0:
-        return 1.0 if _slope(logits, labels, math.inf)[0] == 0 else 0.0
-    if slope > 0 and _slope(logits, labels, math.inf)[0] >= 0:
+
+    def derivatives(temperature: float) -> tuple[float, float]:
+        watch()
+        slopes, curvatures = _slopes(logits, labels, temperature)
+        return math.fsum(slopes), math.fsum(curvatures)
+
+    slope, curvature = derivatives(1.0)
+    if slope <= 0 and derivatives(0.0)[0] <= 0:
+        return 1.0 if derivatives(math.inf)[0] == 0 else 0.0
+    if slope > 0 and derivatives(math.inf)[0] >= 0:
         return math.inf
     beta, low, high = 1.0, 0.0, math.inf
     while slope != 0:
@@ -69,8 +91,84 @@ def fit(logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"]
         if abs(step - beta) <= CLOSE * beta:
             return 1 / step
         beta = step
-        slope, curvature = _slope(logits, labels, 1 / beta)
+        slope, curvature = derivatives(1 / beta)
     return 1 / beta
+
+
+def refitted(
+    logits: Float[np.ndarray, "rows vocab"],
+    labels: Int[np.ndarray, "rows"],
+    groups: Int[np.ndarray, "rows"],
+    best: float,
+    *,
+    seed: int = 0,
+    watch: Watch = lambda: None,
+) -> Float[np.ndarray, "resamples"]:
+    r"""T* of each resample of the groups, without another pass for each.
+
+    The slope of the loss is a sum over the rows, looked at where beta is `STANDARD` standard errors off
+    $\beta^*$, in $\log\beta$, which are those of the groups' slopes over the curvature. Between two of
+    these beta is the cubic of the slope that has both ends' values and curvatures; beyond the last, a chord
+    to beta = 0 or a tangent, unless the slope at the end says that T* is ∞ or 0.
+
+    `groups`: which group each row is of, from 0. `best`: T*, in (0, ∞). `seed`, `watch`: as in `bootstrap`
+    and `fit`.
+    """
+
+    def derivatives(temperature: float) -> list[np.ndarray]:
+        watch()
+        return [grouped(each, groups) for each in _slopes(logits, labels, temperature)]
+
+    middle = derivatives(best)
+    curvature = math.fsum(middle[1])
+    if curvature == 0:  # no row's loss moves
+        return np.full(RESAMPLES, best)
+    error = math.sqrt(math.fsum(middle[0] ** 2)) / curvature * best
+    away = [math.exp(min(error, 1.0) * each) for each in STANDARD]
+    looked = [middle if factor == 1 else derivatives(best / factor) for factor in away]
+    ends = [derivatives(temperature)[0] for temperature in (math.inf, 0.0)]
+    sums = np.stack([*(each[0] for each in looked), *(each[1] for each in looked), *ends], axis=1)
+    totals, count = resampled(sums, seed=seed, watch=watch), len(away)
+    slopes, curvatures, (least, most) = totals[:, :count], totals[:, count:-2], totals[:, -2:].T
+    betas, rows = np.array(away) / best, np.arange(len(totals))
+    after = (slopes < 0).sum(axis=1)
+    inside = (after > 0) & (after < count)
+    right = np.clip(after, 1, count - 1)
+    left = right - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = _inverse(
+            *(slopes[rows, left], slopes[rows, right]),
+            *(betas[left], betas[right], curvatures[rows, left], curvatures[rows, right]),
+        )
+        chord = np.where(least >= 0, 0.0, betas[0] * least / (least - slopes[:, 0]))
+        tangent = np.where(most <= 0, math.inf, betas[-1] - slopes[:, -1] / curvatures[:, -1])
+        temperatures: Float[np.ndarray, "resamples"] = 1 / np.where(
+            inside, between, np.where(after == 0, chord, tangent)
+        )
+    return temperatures
+
+
+def _inverse(
+    low: np.ndarray,
+    high: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    rise: np.ndarray,
+    rises: np.ndarray,
+) -> np.ndarray:
+    """Where a rising function is 0 that is `low` < 0 at `left`, with slope `rise`, and `high` at `right`."""
+    step = high - low
+    at = -low / step
+    first, last = step / rise, step / rises
+    cubic = (
+        left
+        + at * first
+        + at**2 * (3 * (right - left) - 2 * first - last)
+        + at**3 * (first + last - 2 * (right - left))
+    )
+    chord = left + at * (right - left)
+    found: np.ndarray = np.where((cubic >= left) & (cubic <= right), cubic, chord)
+    return found
 
 
 @dataclass(frozen=True)
@@ -92,24 +190,61 @@ def reliability(
     labels: Int[np.ndarray, "rows"],
     temperature: float = 1.0,
     *,
-    bins: int = 15,
+    bins: int = BINS,
 ) -> list[Bin]:
     """The reliability table at a temperature: of `bins` equally wide bins those with an answer in them."""
-    if bins < 1:
-        raise InvalidRequest(f"bins: got {bins}, expected a whole number, 1 or more.", param="bins")
+    return answers(logits, labels, temperature).table(bins)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How sure the model is of each row's answer, max p, and whether it is the label's; both [rows]."""
+
+    confidence: Float[np.ndarray, "rows"]
+    right: Bool[np.ndarray, "rows"]
+
+    def bins(self, count: int = BINS) -> Int[np.ndarray, "rows"]:
+        """Which of equally wide bins each confidence is in, from 0; one on a border is in the lower."""
+        if count < 1:
+            raise InvalidRequest(f"bins: got {count}, expected a whole number, 1 or more.", param="bins")
+        highs = np.arange(1, count + 1) / count
+        which: Int[np.ndarray, "rows"] = np.searchsorted(highs, np.minimum(self.confidence, 1.0))
+        return which
+
+    def table(self, count: int = BINS) -> list[Bin]:
+        """`reliability` of these answers."""
+        which, table = self.bins(count), []
+        for i in np.unique(which).tolist():
+            inside = which == i
+            mean, accuracy = float(self.confidence[inside].mean()), float(self.right[inside].mean())
+            table.append(Bin(i / count, (i + 1) / count, int(inside.sum()), mean, accuracy))
+        return table
+
+    def gaps(self, count: int = BINS) -> Float[np.ndarray, "rows bins"]:
+        """What each row adds to its bin: 1 if it is right, less its confidence."""
+        gaps = np.zeros((len(self.right), count))
+        gaps[np.arange(len(gaps)), self.bins(count)] = self.right - self.confidence
+        return gaps
+
+    def error_by_chance(self, count: int = BINS) -> float:
+        r"""The error that a model shows on as many rows though it is right as often as it is sure.
+
+        $\frac1N \sum_m \sqrt{\tfrac2\pi \sum_{n \in B_m} c_n (1 - c_n)}$, the mean of a normal's absolute
+        value for each bin; c are the confidences.
+        """
+        variances = np.bincount(self.bins(count), self.confidence * (1 - self.confidence))
+        return float(np.sqrt(2 / np.pi * variances.clip(min=0)).sum()) / len(self.confidence)
+
+
+def answers(
+    logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"], temperature: float = 1.0
+) -> Answers:
+    """What the model would answer, were it to take the greatest logit of each row."""
     confidences, hits = [], []
     for z, y in _blocks(logits, labels):
         confidences.append(boltzmann.probabilities(z, temperature).max(axis=-1))
         hits.append(z.argmax(axis=-1) == y)
-    confidence, right = np.concatenate(confidences), np.concatenate(hits)
-    highs = np.arange(1, bins + 1) / bins
-    which = np.searchsorted(highs, np.minimum(confidence, 1.0))
-    table = []
-    for i in np.unique(which).tolist():
-        inside = which == i
-        mean, accuracy = float(confidence[inside].mean()), float(right[inside].mean())
-        table.append(Bin(i / bins, float(highs[i]), int(inside.sum()), mean, accuracy))
-    return table
+    return Answers(np.concatenate(confidences), np.concatenate(hits))
 
 
 def expected_calibration_error(table: list[Bin]) -> float:
@@ -118,10 +253,10 @@ def expected_calibration_error(table: list[Bin]) -> float:
     return sum(each.count / total * abs(each.accuracy - each.confidence) for each in table)
 
 
-def _slope(
+def _slopes(
     logits: Float[np.ndarray, "rows vocab"], labels: Int[np.ndarray, "rows"], temperature: float
-) -> tuple[float, float]:
-    """The first and second derivative of the summed loss by beta = 1 / T; the second is 0 at both ends."""
+) -> tuple[Float[np.ndarray, "rows"], Float[np.ndarray, "rows"]]:
+    """The first and second derivative of each row's loss by beta = 1 / T; the second is 0 at both ends."""
     slopes, curvatures = [], []
     for z, y in _blocks(logits, labels):
         gaps = z - z.max(axis=-1, keepdims=True)  # small differences stay exact in this gauge
@@ -134,12 +269,8 @@ def _slope(
             )
         slopes.append(-state.energy - right)
         curvatures.append(state.heat_capacity)
-    curvature = (
-        math.fsum(np.concatenate(curvatures)) * temperature * temperature
-        if math.isfinite(temperature)
-        else 0.0
-    )
-    return math.fsum(np.concatenate(slopes)), curvature
+    square = temperature * temperature if math.isfinite(temperature) else 0.0
+    return np.concatenate(slopes), np.concatenate(curvatures) * square
 
 
 def _blocks(

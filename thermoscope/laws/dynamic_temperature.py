@@ -12,12 +12,20 @@ Source: kalomaze 2023, "Dynamic Temperature Sampling"; llama.cpp, `llama_sampler
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
 from thermoscope.laws import boltzmann
 from thermoscope.laws.ranges import within
+
+Entropy = Callable[[Float[np.ndarray, "some"]], float]
+
+
+def entropy(logits: Float[np.ndarray, "some"]) -> float:
+    """In nats, at T = 1, of those that were not cut off."""
+    return float(boltzmann.state(logits[np.isfinite(logits)]).entropy)
 
 
 def temperature(
@@ -27,20 +35,21 @@ def temperature(
     exponent: float = 1.0,
     *,
     masked: int = 0,
+    entropy: Entropy = entropy,
 ) -> float:
     """T for these logits; `middle` is the asked temperature.
 
-    `masked`: tokens that count in n beside them, for an engine that cuts off without forgetting.
+    `masked`: tokens that count in n beside them, for an engine that cuts off without forgetting. `entropy`:
+    who computes it.
     """
     boltzmann.check_temperature(middle)
     within("dynatemp_range", spread, 0, math.inf)
     within("dynatemp_exponent", exponent, 0, math.inf)
     z = boltzmann.checked(logits)
-    z = z[np.isfinite(z)]
-    n = len(z) + masked
+    n = int(np.count_nonzero(z > -np.inf)) + masked
     if spread == 0 or n == 1 or math.isinf(middle):
         return middle
-    share = min(1.0, float(boltzmann.state(z).entropy) / math.log(n))
+    share = min(1.0, entropy(z) / math.log(n))
     low, high = max(0.0, middle - spread), middle + spread
     way = share**exponent
     return low + (high - low) * way if way else low  # the way may be endless: 0 of it is 0

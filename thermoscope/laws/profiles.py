@@ -145,11 +145,14 @@ class Profile:
         coin: float = 1.0,
         mu: float = math.inf,
         mass: float | None = None,
+        laws: Mapping[str, Callable[..., truncation.Kept]] = MappingProxyType({}),
+        entropy: dynamic_temperature.Entropy = dynamic_temperature.entropy,
     ) -> Iterator[Cut]:
         """`apply` for the sampler, with nothing ranked or summed that it may not need.
 
         `mass`: of the whole distribution at the first filter's temperature, where it is known. With it,
-        `logits` may be only the greatest, unless the first filter is one of `WHOLE`.
+        `logits` may be only the greatest, unless the first filter is one of `WHOLE`. `laws`, by a filter's
+        name, and `entropy`: who computes them instead.
         """
         values = {
             name: getattr(filters, name) for name, param in self.active(filters).items() if name == param
@@ -161,14 +164,15 @@ class Profile:
         members, temperature, z, masked = None, 1.0, logits, 0
         for name in self.order:
             if name == "temperature":
-                temperature = self.temperature(z, filters, masked)
+                temperature = self.temperature(z, filters, masked, entropy)
                 if temperature == 0:
                     best = np.array([z.argmax()])
                     members, z, mass = best if members is None else members[best], z[best], None
                 yield Cut(name, members, z, temperature, None)
             elif name in values:
                 known = {} if name in SUMMED else {"mass": mass}
-                law = _LAWS[name](z, values[name], temperature, **known, **self.rules.get(name, {}))
+                apply = laws.get(name) or LAWS[name]
+                law = apply(z, values[name], temperature, **known, **self.rules.get(name, {}))
                 members = law.members if members is None else members[law.members]
                 if self.joint and name == "top_k":  # what it was given is what the nucleus is a part of
                     mass = float(boltzmann.weights(z, temperature).sum()) if mass is None else mass
@@ -185,13 +189,19 @@ class Profile:
                 z = z[law.members]
                 yield Cut(name, members, z, temperature, law)
 
-    def temperature(self, logits: Float[np.ndarray, "some"], filters: Filters, masked: int = 0) -> float:
+    def temperature(
+        self,
+        logits: Float[np.ndarray, "some"],
+        filters: Filters,
+        masked: int = 0,
+        entropy: dynamic_temperature.Entropy = dynamic_temperature.entropy,
+    ) -> float:
         """T at its stage, for the logits that reach it, and how many more the engine has there at -inf."""
         asked = self.tempered(filters.temperature)
         if filters.dynatemp_range == 0:
             return asked
         return dynamic_temperature.temperature(
-            logits, asked, filters.dynatemp_range, filters.dynatemp_exponent, masked=masked
+            logits, asked, filters.dynatemp_range, filters.dynatemp_exponent, masked=masked, entropy=entropy
         )
 
     def opening(self, filters: Filters) -> tuple[str | None, float | None]:
@@ -209,7 +219,7 @@ class Profile:
         return None, temperature
 
 
-_LAWS: Mapping[str, Callable[..., truncation.Kept]] = {
+LAWS: Mapping[str, Callable[..., truncation.Kept]] = {
     "top_n_sigma": truncation.top_n_sigma,
     "top_k": truncation.top_k,
     "typical_p": truncation.typical,

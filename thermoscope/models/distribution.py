@@ -18,6 +18,7 @@ from thermoscope.laws import boltzmann, noise, truncation
 from thermoscope.models.kernels import build
 
 MOST = 32  # best tokens at most, as in kernels/distribution.cpp
+FEW = 1024  # tokens whose noise numpy makes sooner than the kernel looks at all
 
 
 class Summary(NamedTuple):
@@ -66,17 +67,33 @@ def log_z(logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows"]:
     return logits.double().logsumexp(dim=-1)
 
 
-def draw(logits: Float[np.ndarray, "vocab"], greatest: float, temperature: float, key: int) -> int:
-    """argmax z / T + g for T > 0, with the noise that `noise.key` names; ties go to the lower id."""
-    if build.available():
+def draw(
+    logits: Float[np.ndarray, "some"],
+    greatest: float,
+    temperature: float,
+    key: int,
+    ids: Int[np.ndarray, "some"] | None = None,
+) -> int:
+    """argmax z / T + g for T > 0, with the noise that `noise.key` names; ties go to the lower id.
+
+    `ids`: the tokens that the logits are of, rising; None for all. `greatest`: of the logits.
+    """
+    if len(logits) > FEW and build.available():
         library = build.library()
-        token: int = library.draw(
-            logits.ctypes.data, len(logits), greatest, temperature, key, library.threads
-        )
+        rest = (len(logits), greatest, temperature, key, library.threads_for(len(logits)))
+        token: int
+        if ids is None and logits.dtype == np.float32:
+            z = np.ascontiguousarray(logits)
+            token = library.draw(z.ctypes.data, *rest)
+        else:
+            z = np.ascontiguousarray(logits, dtype=np.float64)
+            which = None if ids is None else np.ascontiguousarray(ids, dtype=np.int64)
+            token = library.draw_among(z.ctypes.data, None if which is None else which.ctypes.data, *rest)
         return token
+    members = np.arange(len(logits)) if ids is None else ids
     with np.errstate(over="ignore"):  # a tiny T sends differences to infinity
         tempered = (logits.astype(np.float64) - greatest) / temperature
-    return int((tempered + noise.keyed(key, np.arange(len(logits)))).argmax())
+    return int(members[(tempered + noise.keyed(key, members)).argmax()])
 
 
 def _native(logits: Tensor, temperatures: Sequence[float], best: int) -> list[Summary]:

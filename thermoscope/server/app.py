@@ -17,6 +17,7 @@ from thermoscope.errors import ModelNotFound
 from thermoscope.server import errors, instruments
 from thermoscope.server.answers import Answers
 from thermoscope.server.chat import Wording, engine_request
+from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
 from thermoscope.server.middleware import Exchange
 from thermoscope.server.schemas import ChatRequest, ErrorBody
@@ -38,10 +39,12 @@ PAGE_HEADERS = {
 def create_app(
     model: "LanguageModel",
     aliases: Sequence[str] = (),
+    hosts: Sequence[str] | None = None,
     vectors: "Mapping[str, Steering] | None" = None,
 ) -> FastAPI:
     """The server of one loaded model, which answers to its own name and to its aliases.
 
+    `hosts`: names that a Host header may have, as `Hosts` says; None for any, where no port is open.
     `vectors`: what answers may be steered by, by name.
     """
     names = list(dict.fromkeys([model.name, *aliases]))
@@ -52,7 +55,9 @@ def create_app(
         version=__version__,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
-    app.add_middleware(Exchange)
+    if hosts is not None:
+        app.add_middleware(Hosts, names=hosts)
+    app.add_middleware(Exchange)  # added last, so that it sees a request first
     errors.install(app)
 
     def known(name: str) -> str:

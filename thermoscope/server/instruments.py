@@ -125,13 +125,23 @@ def _check_origin(exchange: Request) -> None:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        plain = json.loads(data.decode())
+        plain = json.loads(data.decode(), object_pairs_hook=_once)
     except RecursionError:
         raise InvalidRequest("body: got JSON that is nested too deeply, expected an object.") from None
     except ValueError as error:  # Unicode's is of this kind
         raise InvalidRequest(f"body: got broken JSON ({error}), expected an object.") from None
     if not isinstance(plain, dict):
         raise InvalidRequest("body: expected a JSON object with the instrument's settings.")
+    return plain
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose every key is there once: of two the last would win in silence."""
+    plain: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in plain:
+            raise InvalidRequest(f"body: got {key!r} twice in one object, expected it once.", param=key)
+        plain[key] = value
     return plain
 
 

@@ -23,9 +23,12 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     aliases: Sequence[str] = (),
+    hosts: Sequence[str] = (),
     vectors: "Mapping[str, Steering] | None" = None,
 ) -> None:
     """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
+
+    `hosts`: names that requests may address, beside `host`, localhost and any address.
 
     **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
     """
@@ -33,7 +36,7 @@ def serve(
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, aliases, vectors).run(sockets=[listener])
+        Server(model, aliases, (host, *hosts), vectors).run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -67,9 +70,10 @@ class Server(uvicorn.Server):
         self,
         model: "LanguageModel",
         aliases: Sequence[str] = (),
+        hosts: Sequence[str] = (),
         vectors: "Mapping[str, Steering] | None" = None,
     ) -> None:
-        app = create_app(model, aliases, vectors)
+        app = create_app(model, aliases, hosts, vectors)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )

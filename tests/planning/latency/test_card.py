@@ -5,14 +5,14 @@ import pytest
 from thermoscope.catalogue import lookup
 from thermoscope.planning.latency import card
 from thermoscope.planning.latency.efficiency import fitted
-from thermoscope.planning.latency.prediction import predict
+from thermoscope.planning.latency.prediction import Ceilings, predict
 
 from .test_prediction import request
 
 
 @pytest.fixture
 def terms():
-    found = predict(request(), fitted())
+    found = predict(request(), Ceilings(fitted()))
     return {term.name: term for term in card.terms(found.request.shape, 512, found.prefill.parts)}
 
 
@@ -34,14 +34,14 @@ def test_the_exact_counts_differ_where_it_says(terms):
 
 
 def test_every_component_but_tables_and_sampling_belongs_to_one_term(terms):
-    found = predict(request(), fitted())
+    found = predict(request(), Ceilings(fitted()))
     left = [part.seconds for part in found.prefill.parts if part.work.name in ("embedding", "sampling")]
     whole = sum(part.seconds for part in found.prefill.parts)
     assert sum(term.seconds for term in terms.values()) + sum(left) == pytest.approx(whole, rel=1e-12)
 
 
 def test_experts_are_counted_as_feed_forward():
-    found = predict(request("mixtral-8x7b", "H100-SXM5-80GB", "bf16"), fitted())
+    found = predict(request("mixtral-8x7b", "H100-SXM5-80GB", "bf16"), Ceilings(fitted()))
     terms = {
         term.name: term for term in card.terms(lookup.architecture("mixtral-8x7b"), 512, found.prefill.parts)
     }

@@ -12,7 +12,7 @@ from thermoscope.catalogue.hardware import hardware
 from thermoscope.errors import InvalidRequest
 from thermoscope.planning.latency.efficiency import Efficiency, fitted
 from thermoscope.planning.latency.formats import FORMATS
-from thermoscope.planning.latency.prediction import Request, band, predict, speculation
+from thermoscope.planning.latency.prediction import Ceilings, Request, band, predict, speculation
 
 
 def request(model="llama-3.1-8b", gpu="T4", dtype="fp32", framework="serving", **more):
@@ -26,7 +26,7 @@ def test_the_cards_example_is_near_what_two_calibrations_say():
     """512 × 2 × 6.98e9 operations at 4.3e12, and 100 × 30.0e9 bytes at 259e9: 13.3 s; a pure roofline says
     10.
     """
-    found = predict(request(), fitted())
+    found = predict(request(), Ceilings(fitted()))
     assert 12 < found.total < 15
     assert 1.4 < found.first < 2.0
     assert 0.110 < found.each < 0.135
@@ -34,35 +34,35 @@ def test_the_cards_example_is_near_what_two_calibrations_say():
 
 
 def test_a_total_is_the_first_token_and_the_others():
-    found = predict(request(answer=11), fitted())
+    found = predict(request(answer=11), Ceilings(fitted()))
     assert found.total == found.first + 10 * found.each
-    assert predict(request(answer=1), fitted()).decode is None
+    assert predict(request(answer=1), Ceilings(fitted())).decode is None
     assert found.cost(3.6) == pytest.approx(found.total * 1e-3)
     assert found.throughput == 11 / found.total
 
 
 def test_the_mean_step_is_that_of_the_steps():
-    whole = predict(request(answer=41), fitted())
-    each = [predict(request(prompt=512 + at, answer=2), fitted()).each for at in range(40)]
+    whole = predict(request(answer=41), Ceilings(fitted()))
+    each = [predict(request(prompt=512 + at, answer=2), Ceilings(fitted())).each for at in range(40)]
     assert whole.each == pytest.approx(math.fsum(each) / 40, rel=1e-3)  # but for the bend of the maximum
 
 
 def test_without_factors_it_is_no_faster_than_the_datasheet():
-    found = predict(request("llama-2-7b", "A100-SXM4-80GB", "bf16"), Efficiency({}))
+    found = predict(request("llama-2-7b", "A100-SXM4-80GB", "bf16"), Ceilings(Efficiency({})))
     weights = 2 * (6738415616 - 32000 * 4096)
     assert found.each > weights / 2039e9
 
 
 def test_a_processor_that_launches_slowly_decides():
-    eager = predict(request("smollm2-135m", "H100-SXM5-80GB", "bf16", "eager"), fitted())
-    graphs = predict(request("smollm2-135m", "H100-SXM5-80GB", "bf16", "serving"), fitted())
+    eager = predict(request("smollm2-135m", "H100-SXM5-80GB", "bf16", "eager"), Ceilings(fitted()))
+    graphs = predict(request("smollm2-135m", "H100-SXM5-80GB", "bf16", "serving"), Ceilings(fitted()))
     assert eager.decode.host > eager.decode.device
     assert eager.each > 3 * graphs.each
 
 
 def test_speculation_is_the_simulated_gain():
     one = request("llama-3.1-70b", "H200-SXM", "bf16")
-    gain = speculation(one, fitted(), acceptance=0.7, cost=0.1, guesses=3)
+    gain = speculation(one, Ceilings(fitted()), acceptance=0.7, cost=0.1, guesses=3)
     rolls = random.Random(1)
     rounds, tokens = 200_000, 0
     for _ in range(rounds):

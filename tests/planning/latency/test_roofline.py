@@ -94,3 +94,23 @@ def test_every_device_has_a_class_and_the_known_ones_theirs():
 def test_launches_are_kernels_without_links():
     works = components(SMALL, run(tensor=2))
     assert launches(works) == sum(work.count * work.kernels for work in works if work.kind != "link")
+
+
+def test_few_rows_take_the_time_of_one_on_one_multiprocessor():
+    efficiency = Efficiency({"fused.norm.row": 0.5, "overhead": 0.0})
+    device = replace(DEVICE, multiprocessors=100)
+    row = Work(name="norms", kind="norm", count=1, flops=0, weights=0, traffic=1e3)
+    alone = 1e3 * 100 / 1e9 / 0.5  # a hundredth of the bandwidth, half of it reached
+    got = timed(row, device, "serving", efficiency).seconds
+    assert got == pytest.approx((alone**2 + (1e3 / 1e9) ** 2) ** 0.5, rel=1e-12)
+    many = replace(row, traffic=1e9, rows=1_000_000)
+    assert timed(many, device, "serving", efficiency).seconds == pytest.approx(1.0, rel=1e-6)
+
+
+def test_a_gather_takes_a_few_rows_one_after_another():
+    efficiency = Efficiency({"eager.gather": 2.0, "overhead": 0.0})
+    rows = Work(name="embedding", kind="embedding", count=1, flops=0, weights=0, traffic=1.0, rows=8)
+    assert timed(rows, DEVICE, "eager", efficiency).seconds == pytest.approx(4e-6, rel=1e-6)
+    device = replace(DEVICE, l2_bytes=2**20)  # of no help to a table that nothing wrote
+    many = replace(rows, traffic=1e3, rows=17)
+    assert timed(many, device, "eager", efficiency).seconds == pytest.approx(1e-6, rel=1e-6)

@@ -58,6 +58,26 @@ def test_the_peak_moves_from_the_step_to_the_loss_as_tokens_grow():
     assert plan(replace(FULL, batch=16, loss="liger")).peak_phase == "backward"
 
 
+def test_a_tied_table_has_three_gradients_at_the_end_of_the_backward_pass():
+    """From the head, from the embedding, and their sum, where an untied model has one of each table."""
+    job = replace(FULL, sequence=16, optimizer="adamw-fused")
+    tied = replace(job, shape=replace(MISTRAL, tied=True))
+    table = 2 * MISTRAL.vocab * MISTRAL.hidden
+    for each, more in ((job, 0), (tied, 2 * table)):
+        found = plan(each)
+        assert sum(found.phases["backward"].values()) - WORKSPACE == pytest.approx(
+            (2 + 2 + 4) * each.shape.parameters + more, rel=0.001
+        )
+    assert plan(tied).peak_phase == "backward"
+
+
+def test_a_checkpointed_layer_at_work_keeps_nothing():
+    """Two streams, and gate, up and their product; with eager attention its scores are more."""
+    layer = plan(FULL).phases["forward"]["layer"]
+    assert layer == FULL.batch * FULL.sequence * 2 * (3 * MISTRAL.ffn + 2 * MISTRAL.hidden)
+    assert plan(replace(FULL, attention="eager")).phases["forward"]["layer"] > layer
+
+
 def test_gradients_wait_through_accumulation():
     once, often = (plan(replace(FULL, accumulation=each)).phases["loss"] for each in (1, 4))
     assert often["gradients"] == 2 * MISTRAL.parameters

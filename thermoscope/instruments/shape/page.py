@@ -8,6 +8,7 @@ from typing import Any
 
 from thermoscope.errors import InvalidRequest, ThermoscopeError
 from thermoscope.instruments.shape.figure import Figure
+from thermoscope.instruments.shape.formula import mathml
 from thermoscope.instruments.shape.reading import Cell, Column, Reading, Table
 
 KINDS = (".html", ".png")
@@ -19,7 +20,7 @@ STYLE = """
 .thermoscope th, .thermoscope td { padding: 0.15rem 0.7rem; text-align: right }
 .thermoscope tr { border-bottom: 1px solid #dde3ea }
 .thermoscope td.text { text-align: left; white-space: pre-wrap }
-.thermoscope .law { font-family: ui-monospace, monospace; background: #f4f6f8; padding: 0.4rem 0.7rem }
+.thermoscope .law { font-size: 18px; background: #f4f6f8; padding: 0.4rem 0.7rem }
 .thermoscope .failed { color: #b91c1c; font-weight: 600 }
 """
 
@@ -84,7 +85,7 @@ def fragment(reading: Reading) -> str:
     parts = [
         f"<style>{STYLE}</style>",
         f"<h1>{html.escape(reading.question)}</h1>",
-        f'<p class="law">{html.escape(reading.law)}</p>',
+        f'<p class="law" title="{html.escape(reading.law)}">{mathml(reading.law)}</p>',
         f"<p>{html.escape(subject)}</p>",
         *(f"<p>{html.escape(finding)}</p>" for finding in reading.findings),
         _drawn(reading.figures),

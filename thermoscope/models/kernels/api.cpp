@@ -3,6 +3,7 @@
 #include "distribution.h"
 #include "step.h"
 #include "team.h"
+#include "truncation.h"
 
 using namespace thermoscope;
 
@@ -48,9 +49,24 @@ void thermoscope_summarise(const float* logits, int rows, int vocab, const doubl
     summarise(logits, rows, vocab, temperatures, best, out, ids, threads);
 }
 
-int thermoscope_draw(const float* logits, int vocab, double greatest, double temperature, uint64_t key,
-                     int threads) {
-    return draw(logits, vocab, greatest, temperature, key, threads);
+int64_t thermoscope_draw(const float* logits, int count, double greatest, double temperature, uint64_t key,
+                         int threads) {
+    return draw(logits, nullptr, count, greatest, temperature, key, threads);
+}
+
+int64_t thermoscope_draw_among(const double* logits, const int64_t* ids, int count, double greatest,
+                               double temperature, uint64_t key, int threads) {
+    return draw(logits, ids, count, greatest, temperature, key, threads);
+}
+
+void thermoscope_weigh(const double* logits, int count, double greatest, double temperature, int threads,
+                       Weights* out) {
+    *out = weigh(logits, count, greatest, temperature, threads);
+}
+
+int thermoscope_fewest(const double* logits, int count, double greatest, double temperature, double middle,
+                       double goal, int beyond, int64_t* members) {
+    return fewest(logits, count, greatest, temperature, middle, goal, beyond != 0, members);
 }
 
 // The sum of all words, and nothing but reading takes time: each thread has a piece of its own, and goes through it

@@ -28,8 +28,11 @@ from thermoscope.models import store
 from thermoscope.models.kernels.library import Library
 
 FOLDER = Path(__file__).parent
-SOURCES = ("blocks.cpp", "step.cpp", "distribution.cpp", "api.cpp")
-HEADERS = ("simd.h", "team.h", "blocks.h", "attention.h", "step.h", "distribution.h")
+SOURCES = ("blocks.cpp", "step.cpp", "distribution.cpp", "truncation.cpp", "api.cpp")
+HEADERS = (
+    *("simd.h", "doubles.h", "team.h", "blocks.h"),
+    *("attention.h", "step.h", "distribution.h", "truncation.h"),
+)
 # Fused multiply-adds stand in the source; the compiler makes none of its own, so that all builds round alike.
 FLAGS = ("-std=c++20", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
 PATIENCE = 300  # seconds for a compiler

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "simd.h"
+#include "doubles.h"
 #include "team.h"
 
 namespace thermoscope {
@@ -12,38 +12,6 @@ namespace {
 
 constexpr int CHUNK = 1024;  // tokens that are summed together, whatever the number of threads
 constexpr int MOST = 32;     // best tokens at most
-
-#if THERMOSCOPE_AVX512
-
-constexpr int WIDE = 8;
-using Doubles = __m512d;
-inline Doubles load_doubles(const float* from) { return _mm512_cvtps_pd(_mm256_loadu_ps(from)); }
-inline Doubles spread(double a) { return _mm512_set1_pd(a); }
-inline double total(Doubles a) { return _mm512_reduce_add_pd(a); }
-
-// exp by its Taylor series to the 13th power, on what is left after a power of two: within an ulp.
-inline Doubles exp_doubles(Doubles x) {
-    x = _mm512_max_pd(spread(-800), x);  // 0 from there on; no number stays none
-    const Doubles n = _mm512_roundscale_pd(_mm512_mul_pd(x, spread(1.4426950408889634)), _MM_FROUND_TO_NEAREST_INT);
-    Doubles r = _mm512_fnmadd_pd(n, spread(0x1.62e42fefa38p-1), x);
-    r = _mm512_fnmadd_pd(n, spread(0x1.ef35793c7673p-45), r);
-    double factorial = 6227020800.0;  // 13!
-    Doubles sum = spread(1 / factorial);
-#pragma GCC unroll 13
-    for (int k = 13; k > 0; --k) sum = _mm512_fmadd_pd(sum, r, spread(1 / (factorial /= k)));
-    return _mm512_scalef_pd(sum, n);
-}
-
-#else
-
-constexpr int WIDE = 1;
-using Doubles = double;
-inline Doubles load_doubles(const float* from) { return *from; }
-inline Doubles spread(double a) { return a; }
-inline double total(Doubles a) { return a; }
-inline Doubles exp_doubles(Doubles x) { return std::exp(x); }
-
-#endif
 
 struct Part {
     double weight, moment, mass;
@@ -99,47 +67,34 @@ void look(const float* logits, int first, int last, double greatest, double temp
     }
 }
 
-inline uint64_t mix(uint64_t x) {  // SplitMix64's output function
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
-
 struct Drawn {
     double value;
-    int token;
+    int64_t token;
 };
 
-// The best of z / T + g among the tokens [first, last).
-Drawn race(const float* logits, int first, int last, double greatest, double temperature, uint64_t key) {
-    constexpr uint64_t GOLDEN = 0x9e3779b97f4a7c15;
-    const float inverse = float(1 / temperature), top = float(greatest);
-    // A token is the best so far if its w = 1 − u < 1 − exp(−exp(z/T − best)) ≤ exp(z/T − best). The bound is in
-    // single precision, so a little more than needed is let through; who passes is computed in full.
-    Drawn winner{-std::numeric_limits<double>::infinity(), first};
-    float reach = std::numeric_limits<float>::infinity();
-    for (; first < last; first += LANES) {
-        const int count = std::min(LANES, last - first);
-        float z[LANES], bounds[LANES];
-        double w[LANES];
-        std::fill_n(z, LANES, top);
-        std::copy_n(logits + first, count, z);
-        // 1e-37 for what underflowed
-        store(bounds, add(exp(mul(add(load(z), same(-top)), same(inverse))), same(1e-37f)));
-        for (int i = 0; i < LANES; ++i)
-            w[i] = (double(mix(uint64_t(first + i) * GOLDEN + key) >> 11) + 0.5) * 0x1p-53;
-        int passing = 0;
-        for (int i = 0; i < LANES; ++i) passing += !(float(w[i]) * 0.999f > bounds[i] * reach);
-        for (int i = 0; passing && i < count; ++i) {
-            if (float(w[i]) * 0.999f > bounds[i] * reach) continue;
-            const double least = std::min(w[i], 1 - 0x1p-53);
-            const double value = (double(z[i]) - greatest) / temperature - std::log(-std::log1p(-least));
-            if (value > winner.value) {
-                winner = {value, first + i};
-                reach = float(std::exp(-value));
-            }
-        }
+// The best of z / T + g among the logits [first, last); `ids` are their tokens, or null where those are their places.
+template <typename Logit>
+Drawn race(const Logit* logits, const int64_t* ids, int first, int last, double greatest, double temperature,
+           uint64_t key) {
+    Drawn winner{-std::numeric_limits<double>::infinity(), -1};
+    // A token is the best so far if its w = 1 − u < 1 − exp(−exp(z/T − best)) ≤ exp(z/T − best). The bound is a rough
+    // one, so a little more than needed is let through; who passes is computed in full.
+    double reach = std::numeric_limits<double>::infinity();
+    const auto enter = [&](int at) {
+        const int64_t token = ids ? ids[at] : at;
+        const double w = std::min(tail(uint64_t(token), key), 1 - 0x1p-53);
+        const double value = (double(logits[at]) - greatest) / temperature - std::log(-std::log1p(-w));
+        if (value > winner.value) winner = {value, token}, reach = 1.001 * std::exp(-value);
+    };
+    for (; first + WIDE <= last; first += WIDE) {
+        const Doubles x = (load_doubles(logits + first) - spread(greatest)) / spread(temperature);
+        const Doubles w = tails(ids ? load_tokens(ids + first) : tokens_from(first), key);
+        // 1e-300 for what underflowed
+        unsigned passing = not_above(w, (exp_doubles<5>(x) + spread(1e-300)) * spread(reach));
+        for (int i = 0; passing; ++i, passing >>= 1)
+            if (passing & 1) enter(first + i);
     }
+    for (; first < last; ++first) enter(first);
     return winner;
 }
 
@@ -206,19 +161,26 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
     });
 }
 
-int draw(const float* logits, int vocab, double greatest, double temperature, uint64_t key, int threads) {
-    const int chunks = (vocab + CHUNK - 1) / CHUNK;
+template <typename Logit>
+int64_t draw(const Logit* logits, const int64_t* ids, int count, double greatest, double temperature, uint64_t key,
+             int threads) {
+    const int chunks = (count + CHUNK - 1) / CHUNK;
     Drawn winners[Team::MOST];
     Team& team = Team::only();
+    int racing = 1;  // after the call another one may have changed the team's size
     team.run(threads, [&](int me) {
+        if (me == 0) racing = team.size();
         const int first = int(int64_t(chunks) * me / team.size()) * CHUNK;
-        const int last = std::min(vocab, int(int64_t(chunks) * (me + 1) / team.size()) * CHUNK);
-        winners[me] = race(logits, first, last, greatest, temperature, key);
+        const int last = std::min(count, int(int64_t(chunks) * (me + 1) / team.size()) * CHUNK);
+        winners[me] = race(logits, ids, first, last, greatest, temperature, key);
     });
     Drawn winner = winners[0];
-    for (int i = 1; i < team.size(); ++i)
+    for (int i = 1; i < racing; ++i)
         if (winners[i].value > winner.value) winner = winners[i];
     return winner.token;
 }
+
+template int64_t draw(const float*, const int64_t*, int, double, double, uint64_t, int);
+template int64_t draw(const double*, const int64_t*, int, double, double, uint64_t, int);
 
 }  // namespace thermoscope

@@ -17,7 +17,10 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
                int32_t* ids, int threads);
 
 // argmax z / T + g with the Gumbel noise of laws/noise.py: `key` is what it makes of seed, choice and position.
-// T in (0, ∞]. Ties go to the lower id.
-int draw(const float* logits, int vocab, double greatest, double temperature, uint64_t key, int threads);
+// T in (0, ∞]. Logits are float or double; `ids`, rising, say which tokens they are of, null that they are of all.
+// Ties go to the lower id.
+template <typename Logit>
+int64_t draw(const Logit* logits, const int64_t* ids, int count, double greatest, double temperature, uint64_t key,
+             int threads);
 
 }  // namespace thermoscope

@@ -99,6 +99,8 @@ class Library:
     `threads`: how many run a call, one for each physical core unless it is set.
     """
 
+    ALONE = 2**17  # numbers that one thread looks through sooner than another wakes
+
     def __init__(self, path: Path) -> None:
         self.threads = cores()
         handle = ctypes.CDLL(str(path))
@@ -129,9 +131,21 @@ class Library:
         self.summarise = function(
             "summarise", c_void_p, c_int, c_int, c_void_p, c_int, c_void_p, c_void_p, c_int
         )
-        self.draw = function("draw", c_void_p, c_int, c_double, c_double, c_uint64, c_int, result=c_int)
+        self.draw = function("draw", c_void_p, c_int, c_double, c_double, c_uint64, c_int, result=c_int64)
+        self.draw_among = function(
+            *("draw_among", c_void_p, c_void_p, c_int, c_double, c_double, c_uint64, c_int), result=c_int64
+        )
+        self.weigh = function("weigh", c_void_p, c_int, c_double, c_double, c_int, POINTER(c_double))
+        self.fewest = function(
+            *("fewest", c_void_p, c_int, c_double, c_double, c_double, c_double, c_int, c_void_p),
+            result=c_int,
+        )
         self.read = function("read", c_void_p, c_int64, c_int, result=c_int64)
         self.unembed = function("unembed", matrix, c_void_p, c_float, c_void_p, c_int, c_void_p, c_int)
+
+    def threads_for(self, numbers: int) -> int:
+        """How many threads look through so many numbers, between two steps, when the others sleep."""
+        return self.threads if numbers > self.ALONE else 1
 
     def fault(self) -> str | None:
         """What is wrong with it, told by one product of whole numbers, which must come out exact."""

@@ -4,8 +4,10 @@ With a prompt of $s$ tokens and an answer of $o$: $T = T_{prefill}(s) + (o - 1)\
 mean of a decode step is taken over the contexts $s + 1 \dots s + o - 1$.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from thermoscope.catalogue.architecture import Architecture
 from thermoscope.catalogue.hardware import Hardware
@@ -52,6 +54,11 @@ class Request:
                 f"{self.shape.context} together, the context of {self.shape.name}.",
                 param="input",
             )
+
+    @property
+    def several(self) -> bool:
+        """Whether devices share the work."""
+        return self.tensor * self.stages > 1
 
     def run(self, new: int, past: int = 0, steps: int = 1) -> Pass:
         """A pass of this request."""
@@ -125,8 +132,88 @@ class Prediction:
         return self.total / 3600 * price * self.request.tensor * self.request.stages
 
 
+class Source(Protocol):
+    """Where seconds come from."""
+
+    def prompt(self, request: Request) -> list[tuple[int, Pass]]:
+        """The passes that read all prompts, each with how often."""
+        ...
+
+    def step(self, request: Request, run: Pass) -> Step:
+        """The times of a pass.
+
+        **Errors:** `InvalidRequest` for what cannot be shared out, or a rate that is not known.
+        """
+        ...
+
+    def band(self, request: Request, seconds: float, phase: Phase) -> Band:
+        """How far a time of that phase may be off."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Seconds from what a device can do, and what kernels reach of it."""
+
+    efficiency: Efficiency
+
+    def prompt(self, request: Request) -> list[tuple[int, Pass]]:
+        """All prompts in one pass."""
+        return [(1, request.run(request.prompt))]
+
+    def step(self, request: Request, run: Pass) -> Step:
+        """The times of a pass."""
+        works = components(request.shape, run)
+        return step(works, request.device, request.framework, self.efficiency)
+
+    def band(self, request: Request, seconds: float, phase: Phase) -> Band:
+        """From rows that nothing was fitted to."""
+        return band(
+            seconds, phase, request.device, request.framework, self.efficiency, several=request.several,
+            unpacks=request.format.unpacked,
+        )  # fmt: skip
+
+
+def predict(request: Request, source: Source) -> Prediction:
+    """The times of a request.
+
+    **Errors:** `InvalidRequest` for what cannot be shared out, or a rate that is not known.
+    """
+    decode = None
+    if request.answer > 1:
+        decode = source.step(request, request.run(1, request.prompt, request.answer - 1))
+    prefill = [(count, source.step(request, run)) for count, run in source.prompt(request)]
+    return Prediction(request, joined(prefill), decode)
+
+
+def joined(steps: Sequence[tuple[int, Step]]) -> Step:
+    """Passes, each so often, one after another; components of one name become one, the mean of them."""
+    parts: dict[str, list[tuple[int, Timed]]] = {}
+    for often, step in steps:
+        for part in step.parts:
+            parts.setdefault(part.work.name, []).append((often, part))
+    return Step(
+        [_together(each) for each in parts.values()],
+        math.fsum(often * step.host for often, step in steps),
+        math.fsum(often * step.fixed for often, step in steps),
+    )
+
+
+def _together(parts: Sequence[tuple[int, Timed]]) -> Timed:
+    count = sum(often * part.work.count for often, part in parts)
+    flops, weights, traffic, unpacked = (
+        math.fsum(often * part.work.count * getattr(part.work, name) for often, part in parts) / count
+        for name in ("flops", "weights", "traffic", "unpacked")
+    )
+    work = replace(
+        parts[0][1].work, count=count, flops=flops, weights=weights, traffic=traffic, unpacked=unpacked
+    )
+    longest = max(parts, key=lambda each: each[0] * each[1].seconds)[1]
+    return Timed(work, math.fsum(often * part.seconds for often, part in parts), longest.limit)
+
+
 def step(works: Sequence[Work], device: Hardware, framework: Framework, efficiency: Efficiency) -> Step:
-    """The times of a pass."""
+    """The times of a pass, by the roofline."""
     program, generation = host_factors(device, framework)
     launch = efficiency.factors.get(program, 0.0) * efficiency.factors.get(generation, 1.0)
     return Step(
@@ -134,21 +221,6 @@ def step(works: Sequence[Work], device: Hardware, framework: Framework, efficien
         launches(works) * launch,
         efficiency.factors.get(f"{framework}.pass", 0.0),
     )
-
-
-def predict(request: Request, efficiency: Efficiency) -> Prediction:
-    """The times of a request.
-
-    **Errors:** `InvalidRequest` for what cannot be shared out, or a rate that is not known.
-    """
-
-    def of(run: Pass) -> Step:
-        return step(components(request.shape, run), request.device, request.framework, efficiency)
-
-    decode = None
-    if request.answer > 1:
-        decode = of(request.run(1, request.prompt, request.answer - 1))
-    return Prediction(request, of(request.run(request.prompt)), decode)
 
 
 def band(
@@ -177,9 +249,7 @@ def band(
     return Band(seconds * spread.low, seconds * spread.high, f"{reason} ({spread.rows} rows)")
 
 
-def speculation(
-    request: Request, efficiency: Efficiency, *, acceptance: float, cost: float, guesses: int
-) -> float:
+def speculation(request: Request, source: Source, *, acceptance: float, cost: float, guesses: int) -> float:
     r"""How much faster tokens come with a draft model, as a factor.
 
     $$\frac{1 - \alpha^{\gamma+1}}{(1 - \alpha)\,(\gamma c + v)}$$
@@ -192,11 +262,5 @@ def speculation(
     **Source:** Leviathan, Kalman, Matias, arXiv 2211.17192, theorem 3.8, with $v$ in the place of 1.
     """
     tokens = guesses + 1.0 if acceptance == 1 else (1 - acceptance ** (guesses + 1)) / (1 - acceptance)
-    one, many = (
-        step(
-            components(request.shape, request.run(rows, request.prompt)), request.device, request.framework,
-            efficiency,
-        ).seconds
-        for rows in (1, guesses + 1)
-    )  # fmt: skip
+    one, many = (source.step(request, request.run(rows, request.prompt)).seconds for rows in (1, guesses + 1))
     return tokens / (guesses * cost + many / one)

@@ -25,6 +25,8 @@ from thermoscope.planning.latency.work import Work
 
 TILE = 64  # rows that matrix units work on at once: fewer take as long; twice as many before Ampere
 OVERLAP = 2.0  # reading and computing hide each other in part; ∞ is the maximum of the two
+SERIAL = 16  # rows that PyTorch's gather takes one after another; more go side by side
+ROUND_TRIP = 1e-6  # seconds of a read of memory that waits for the one before it
 HELD = 0.5  # of the last cache, what a kernel finds there of what the one before it wrote
 
 Limit = Literal["bandwidth", "compute", "overhead", "link"]
@@ -127,8 +129,14 @@ def terms(work: Work, device: Hardware, framework: Framework) -> Terms:
         case _:
             family = "eager" if framework in EAGER else "fused"
             memory_factors = (f"{family}.{work.kind}.memory", f"{framework}.moved.memory")
-            near = min(1.0, HELD * (device.l2_bytes or 0) / max(1.0, work.bytes))
-            memory, cached = memory * (1 - near), memory * near
+            if work.kind != "embedding":  # whose table no kernel before it wrote
+                near = min(1.0, HELD * (device.l2_bytes or 0) / max(1.0, work.bytes))
+                memory, cached = memory * (1 - near), memory * near
+            # One multiprocessor takes a whole row, with its share of the bandwidth, however few there are.
+            compute = work.bytes / work.rows * (device.multiprocessors or 0) / device.bandwidth
+            compute_factors = (f"{family}.{work.kind}.row",)
+            if work.kind == "embedding" and work.rows <= SERIAL:
+                compute, compute_factors = work.rows * ROUND_TRIP, (f"{family}.gather",)
     unpack = 0.0
     if work.unpacked and "fp32" in device.rates:
         unpack = work.unpacked / device.rates["fp32"]

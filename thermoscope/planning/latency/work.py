@@ -23,7 +23,8 @@ class Work:
     """One component of a pass, on one device; `count` of them follow each other, and numbers are of one.
 
     - `flops`: operations. `weights`: bytes of weights read. `traffic`: all other bytes read and written.
-    - `rows`: those of a product. `kernels`: how many it takes, in a library that fuses what is usually fused.
+    - `rows`: those of a product, or that numbers are moved in. `kernels`: how many it
+      takes, in a library that fuses what is usually fused.
     - `arithmetic`: the precision of its products. `width`: the class of kernels that read the weights;
       `unpacked`: weights that are turned into that precision first.
     """
@@ -56,7 +57,8 @@ class Pass:
       `precision`: the stream's, in which unquantised products run.
     - `tensor`: devices that share each layer. `stages`: devices that each hold some layers, one after
       another.
-    - `causal`: whether a token sees only those before it. `outputs`: rows of each sequence that get logits.
+    - `causal`: whether a token sees only those before it. `outputs`: rows of each sequence that get logits;
+      none where more of its prompt is to come.
     """
 
     batch: int
@@ -121,7 +123,7 @@ def components(shape: Architecture, run: Pass) -> tuple[Work, ...]:
         *_attention(shape, run),
         *_mlp(shape, run),
         *_links(shape, run),
-        *_after(shape, run),
+        *(_after(shape, run) if run.outputs else ()),
     )
 
 
@@ -143,24 +145,25 @@ def check_parallel(shape: Architecture, tensor: int, stages: int) -> None:
 def _before(shape: Architecture, run: Pass) -> Iterator[Work]:
     row = shape.hidden * run.activations
     table = run.rows * shape.hidden * (2 if run.activations == 2 else 4)
-    yield _moved("embedding", "embedding", 1, table + run.rows * row)
+    yield _moved("embedding", "embedding", 1, table + run.rows * row, run.rows)
     if shape.positions == "learned":
-        yield _moved("position table", "embedding", 1, table + 2 * run.rows * row)
+        yield _moved("position table", "embedding", 1, table + 2 * run.rows * row, run.rows)
 
 
 def _attention(shape: Architecture, run: Pass) -> Iterator[Work]:
     stream = run.rows * shape.hidden * run.activations
     norms = max(1, shape.norms)
-    yield _moved("norms", "norm", shape.layers * norms, 2 * stream)
+    yield _moved("norms", "norm", shape.layers * norms, 2 * stream, run.rows)
     *inputs, output = shape.attention()
     yield _product("qkv", inputs, shape.layers, run)
     if shape.positions == "rotary":
         turned = shape.heads + shape.kv_heads
         width = turned * (shape.latent.rope_dim if shape.latent else shape.head_dim)
-        yield _moved("rotary", "rotary", shape.layers, 2 * run.rows * width * run.activations / run.tensor)
+        turns = 2 * run.rows * width * run.activations / run.tensor
+        yield _moved("rotary", "rotary", shape.layers, turns, run.rows)
     yield from _looks(shape, run)
     yield _product("o", [output], shape.layers, run)
-    yield _moved("residual", "add", shape.layers * (1 if shape.parallel_block else 2), 3 * stream)
+    yield _moved("residual", "add", shape.layers * (1 if shape.parallel_block else 2), 3 * stream, run.rows)
 
 
 def _looks(shape: Architecture, run: Pass) -> Iterator[Work]:
@@ -210,6 +213,7 @@ def _mlp(shape: Architecture, run: Pass) -> Iterator[Work]:
             "activation",
             layers,
             run.rows * (width + made) * run.activations / run.tensor,
+            run.rows,
         )
         yield _product(f"{prefix}down", down, layers, run)
 
@@ -222,14 +226,14 @@ def _links(shape: Architecture, run: Pass) -> Iterator[Work]:
     if run.tensor > 1:
         each = 2 * (run.tensor - 1) / run.tensor * stream
         count = shape.layers * (1 if shape.parallel_block else 2)
-        yield _moved("all-reduce", "link", count, each)
+        yield _moved("all-reduce", "link", count, each, 1)
     if run.stages > 1:
-        yield _moved("hand over", "link", run.stages - 1, stream)
+        yield _moved("hand over", "link", run.stages - 1, stream, 1)
 
 
 def _after(shape: Architecture, run: Pass) -> Iterator[Work]:
     rows = run.batch * run.outputs
-    yield _moved("final norm", "norm", 1, 2 * run.rows * shape.hidden * run.activations)
+    yield _moved("final norm", "norm", 1, 2 * run.rows * shape.hidden * run.activations, run.rows)
     head = shape.head
     kept = run.format.head
     width = (
@@ -247,7 +251,7 @@ def _after(shape: Architecture, run: Pass) -> Iterator[Work]:
         width=width,
         unpacked=head.parameters / run.tensor if kept is not None and run.format.unpacked else 0.0,
     )
-    yield _moved("sampling", "sampling", 1, rows * shape.vocab * run.activations)
+    yield _moved("sampling", "sampling", 1, rows * shape.vocab * run.activations, rows)
 
 
 def _product(
@@ -280,5 +284,5 @@ def _product(
     )
 
 
-def _moved(name: str, kind: Kind, count: int, traffic: float) -> Work:
-    return Work(name=name, kind=kind, count=count, flops=0, weights=0, traffic=traffic)
+def _moved(name: str, kind: Kind, count: int, traffic: float, rows: int) -> Work:
+    return Work(name=name, kind=kind, count=count, flops=0, weights=0, traffic=traffic, rows=rows)

@@ -5,6 +5,7 @@ keeps it; a product of two tensors keeps both; softmax keeps its result. Bytes a
 number.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,7 @@ class Layer:
     """Bytes a token: what a layer keeps by part, and what its backward pass adds at worst.
 
     - `norms`, `attention`, `scores` (quadratic: with eager attention only), `mlp`, `adapters`.
+    - `forward`: where the forward pass stands highest of a layer that keeps nothing, for checkpoints.
     - `backward`: kept and temporary together, where the backward pass stands highest.
     """
 
@@ -30,6 +32,7 @@ class Layer:
     scores: float
     mlp: float
     adapters: float
+    forward: float
     backward: float
 
     @property
@@ -88,8 +91,12 @@ def layer(
     in_attention = kept - mlp + stream + heads
     if attention == "eager":
         in_attention += shape.heads * context * (width + 2 * FLOAT32) / split
+    at_work = [
+        _adapting(shape, index, trained.adapter, part) for part in (shape.attention(), shape.mlp(index))
+    ]
+    forward = 2 * width * h + max(heads + scores + at_work[0], moment + at_work[1])
     return Layer(
-        norms=norms, attention=heads, scores=scores, mlp=mlp, adapters=adapters,
+        norms=norms, attention=heads, scores=scores, mlp=mlp, adapters=adapters, forward=forward,
         backward=max(in_mlp, in_attention),
     )  # fmt: skip
 
@@ -169,6 +176,15 @@ def _adapters(shape: Architecture, index: int, adapter: Adapter | None, stack: S
         seen.add(source)
         kept += width * matrix.active * (adapter.rank + 2 * matrix.rows * adapter.dora)
     return kept
+
+
+def _adapting(shape: Architecture, index: int, adapter: Adapter | None, part: Collection[Matrix]) -> float:
+    """What the widest adapter of a part holds at work: its input in the adapter's type, before and after
+    dropout, with the mask."""
+    if adapter is None:
+        return 0.0
+    columns = max((each.columns for each in adapter.on(shape, index) if each in part), default=0)
+    return float(columns * (2 * adapter.width + MASK) if adapter.dropout else columns * adapter.width)
 
 
 def _source(matrix: Matrix) -> str:

@@ -157,8 +157,9 @@ def plan(job: Training) -> Plan:
     layer_gathered = states.gathered_layer * (2 if job.whole else 1)  # its gradient, before it is scattered
     gathered = {"gathered": states.gathered_tables + layer_gathered}
     first = fixed | kept | started | gathered | {"layer": held.backward, "retained": held.retained}
-    last = fixed | {"gradients": states.gradients, "autocast": states.casts} | gathered
-    last |= {"layer": held.backward}
+    done = fixed | {"gradients": states.gradients, "autocast": states.casts} | gathered
+    last = done | {"gradients": states.before_embedding, "layer": held.backward}
+    looked_up = done | {"tied": states.tied_gradients}
     phases: dict[str, Items] = {
         "forward": fixed | kept | gradients | {
             "gathered": states.gathered_tables + states.gathered_layer,
@@ -169,7 +170,7 @@ def plan(job: Training) -> Plan:
             "logits": held.logits,
             "stream": held.stream,
         },
-        "backward": max(first, last, key=lambda items: sum(items.values())),
+        "backward": max(first, last, looked_up, key=lambda items: sum(items.values())),
         "step": fixed | {"gradients": states.gradients, "temporary": states.temporary},
     }  # fmt: skip
     steady = fixed | {"gradients": late}
@@ -184,6 +185,8 @@ class _States:
     adapter: float
     gradients: float
     head_gradient: float
+    before_embedding: float
+    tied_gradients: float
     optimizer: float
     temporary: float
     casts: float
@@ -219,12 +222,18 @@ class _States:
             (shape.head.parameters if not shape.tied else shape.embedding.parameters) * job.width / to.tensor
         )
         held = job.offload != "all"
+        alone = job.whole and held and to.share(SHARDED_GRADIENTS) == 1
+        table = shape.embedding.parameters * numbers.gradient / to.tensor * alone
+        comes_last = not shape.tied and job.accumulation == 1
         states = (chosen.states + numbers.master * trained) / to.share(ZERO1)
         return cls(
             weights=spread * held,
             adapter=adapters,
             gradients=scattered * held,
             head_gradient=head * job.whole,
+            before_embedding=scattered * held - table * comes_last,
+            # A tied table's gradients from its two uses, and their sum; one of the three is counted already.
+            tied_gradients=2 * table * shape.tied,
             optimizer=states * (job.offload == "none"),
             temporary=chosen.temporary / to.share(ZERO1) * (job.offload == "none"),
             casts=CAST * own / numbers.weight if job.precision == "amp" and job.whole and share == 1 else 0.0,
@@ -289,7 +298,7 @@ class _Held:
         return cls(
             name=name,
             all_layers=tokens * piled * under_way,
-            one_layer=tokens * highest.kept if job.checkpointing == "full" else 0.0,
+            one_layer=tokens * highest.forward if job.checkpointing == "full" else 0.0,
             backward=tokens * backward,
             # FSDP1 hooks a frozen unit's input, whose gradient then stays to the end of the backward pass.
             retained=tokens * stream * max(0, shape.layers - 2) if frozen_fsdp else 0.0,
