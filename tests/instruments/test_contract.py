@@ -18,6 +18,7 @@ LEAST = {"text": "The capital of France is", "model": "smollm2-135m"}  # by the 
 ASKED = {  # by what needs more than its schema says
     "latency": {"model": "llama-3.1-8b", "gpu": "T4"},
     "prompting": {"prompt": "cat -> cats, dog -> dogs,", "input": " tree ->"},
+    "reasoning": {"prompt": "What is 3 + 4 - 2?", "solution": "3 + 4 = 7. Then 7 - 2 = 5."},
 }
 NAMES = [*instruments.names(), "coin"]
 BOUNDS = {

@@ -45,8 +45,9 @@ def test_what_is_within_the_controls_is_no_effect(reading):
     controls = [row["answer"] for row in rows(reading.table("controls"))]
     assert len(controls) == 5
     for row in rows(reading.table("suppression")):
-        inside = min(controls) <= row["answer"] <= max(controls)
-        assert (row["verdict"] == NOTHING_FOUND) == inside
+        low, high = min(0, *controls), max(0, *controls)
+        expected = "costs" if row["answer"] < low else "helps" if row["answer"] > high else NOTHING_FOUND
+        assert row["verdict"].startswith(expected)
 
 
 def test_controls_lie_within_the_reasoning_and_are_hidden_as_steps_are(run, any_lab, reading):

@@ -112,6 +112,11 @@ def _between(run: "Rerun") -> Reading:
                 f"With {steps} steps, receiver heads are found by what comes from {far(steps)} or more "
                 f"steps later, not {FAR}."
             )
+        count = scores.shape[-1]
+        notes.append(
+            f"A head's kurtosis is of {count} scores, and so at most {count - 5 + 1 / (count - 1):.2f}, where "
+            "it reads one step alone."
+        )
     else:
         notes.append(f"With {steps} steps there are too few for receiver heads, which take {FEWEST}.")
     by_receivers = np.mean([own[place] for place in chosen], axis=0) if chosen else None

@@ -21,7 +21,7 @@ STEPS = (
     Column("answer", "Change of log P(answer)", "nats", ".3f"),
     Column("kl_next", "Mean KL of the next step's distributions; None after the last", "nats a token", ".4f"),
     Column("kl_later", "The same of all tokens of later steps", "nats a token", ".4f"),
-    Column("verdict", "Whether the answer's change is beyond those of the controls"),
+    Column("verdict", "Whether the answer changes by more than all controls make it"),
 )
 PAIRS = (
     Column("hidden", "The step that is hidden"),
@@ -54,8 +54,16 @@ def hide(lab: "Lab", run: "Rerun", controls: int, seed: int) -> Reading:
     others = [
         run.changed([Suppress(span)]).answer - run.answer for span in lab.track("hiding controls", spans)
     ]
-    low, high = (min(others), max(others)) if others else (0.0, 0.0)
-    verdicts = [NOTHING_FOUND if low <= answer <= high else "beyond controls" for answer in answers]
+    low, high = min(others), max(others)
+    # Less than the controls' least is no effect, either.
+    verdicts = [
+        "costs the answer"
+        if each < min(low, 0)
+        else "helps the answer"
+        if each > max(high, 0)
+        else NOTHING_FOUND
+        for each in answers
+    ]
     rows: list[tuple[Cell, ...]] = [
         (
             at + 1, step.text, len(step.tokens), answers[at],
@@ -68,9 +76,10 @@ def hide(lab: "Lab", run: "Rerun", controls: int, seed: int) -> Reading:
     nothing = run.changed([Suppress([len(run.chain.prompt) - 1], layers=())], kl=True)
     return Reading(
         findings=[
-            f"Hiding step {most + 1} costs the answer most: {-answers[most]:.3f} nats of its log-probability"
-            f" ({verdicts[most]}: {len(others)} spans of {len(spans[0])} tokens anywhere in the reasoning "
-            f"change it by {low:.3f} to {high:.3f})."
+            f"Hiding step {most + 1} costs the answer most: its log-probability changes by "
+            f"{answers[most]:.3f} nats. {len(others)} spans of {len(spans[0])} tokens anywhere in the "
+            f"reasoning change it by {low:.3f} to {high:.3f}"
+            + (f": {NOTHING_FOUND}." if verdicts[most] == NOTHING_FOUND else "."),
         ],
         tables=[
             Table("suppression", "Each step hidden from all that follows", STEPS, rows),
