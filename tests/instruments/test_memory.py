@@ -57,7 +57,9 @@ def test_a_change_made_needs_what_was_foretold(settings):
             for name, value in (each.split(" ") for each in row["change"].split(", "))
         }
         asked = rows(read("smollm2-135m", **settings | change), "needed")
-        assert row["needed"] == pytest.approx(next(each["size"] for each in asked if each["what"] == "needed"))
+        assert row["needed"] == pytest.approx(
+            next(each["size"] for each in asked if each["what"] == "needed")
+        )
 
 
 def test_the_phases_are_those_of_a_step_and_items_add_up():
