@@ -62,6 +62,14 @@ def test_a_change_made_needs_what_was_foretold(settings):
         )
 
 
+def test_a_device_too_small_for_the_batch_says_which_would_fit():
+    reading = read("smollm2-135m", batch=64, gpu="T4")
+    (device,) = (row for row in rows(reading, "devices") if row["gpu"] == "T4")
+    (batch,) = (row["largest"] for row in rows(reading, "largest") if row["what"] == "batch")
+    assert not device["fits"]
+    assert 0 < device["batch"] == batch < 64
+
+
 def test_the_phases_are_those_of_a_step_and_items_add_up():
     for row in rows(read(method="full"), "phases"):
         parts = [value for key, value in row.items() if key not in ("phase", "total")]
