@@ -82,8 +82,8 @@ def read(
         tables=[
             Table("task", f"{file.name}: {len(measured.items)} items that were held out", TASK, table),
             Table("against", "Against controls of equal norm", AGAINST, verdicts),
-            Table("layers", "Each layer, at its best strength", LAYERS, _layers(measured), detail=True),
-            Table("strength", "The gradient form at several strengths", STRENGTH, _strengths(measured)),
+            Table("task_layers", "Each layer, at its best strength", LAYERS, _layers(measured), detail=True),
+            Table("task_strength", "The gradient form at several strengths", STRENGTH, _strengths(measured)),
             Table(
                 "unrelated",
                 "A text that has nothing to do with the task, every token steered",
