@@ -114,7 +114,7 @@ def _between(run: "Rerun") -> Reading:
             )
         count = scores.shape[-1]
         notes.append(
-            f"A head's kurtosis is of {count} scores, and so at most {count - 5 + 1 / (count - 1):.2f}, where "
+            f"A head's kurtosis is of {count} scores, so at most {count - 5 + 1 / (count - 1):.2f}, where "
             "it reads one step alone."
         )
     else:
