@@ -53,7 +53,7 @@ def test_steps_by_their_distance_to_the_end(rows):
     assert [lines[name]["gain"]["value"] for name in ("the last", "two before", "earlier")] == [1, 4, -0.5]
     assert lines["says the answer"] == lines["the last"]
     assert lines["the last"]["beyond"]["value"] == -8
-    assert lines["the last"]["effect"] == "yes"
+    assert lines["the last"]["effect"] == "costs more"
     assert lines["does not"]["hidden"]["value"] == -2.5
 
 

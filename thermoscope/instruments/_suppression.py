@@ -172,7 +172,8 @@ def _cycle(run: "Rerun", effects: Matrix, answers: list[float]) -> Figure:
     names = [*(str(number) for number in range(1, count + 1)), "answer"]
     nodes = {
         "type": "scatter", "mode": "markers+text", "x": x.tolist(), "y": y.tolist(), "text": names,
-        "textfont": {"color": "#ffffff"}, "marker": {"size": [30] * count + [56], "color": COLOURS[0]}, "showlegend": False,
+        "textfont": {"color": "#ffffff"}, "showlegend": False,
+        "marker": {"size": [30] * count + [56], "color": COLOURS[0]},
         "hovertext": [escaped(text) for text in (*(step.text for step in steps), run.chain.said)],
         "hoverinfo": "text",
     }  # fmt: skip
