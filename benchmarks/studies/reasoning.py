@@ -215,7 +215,8 @@ def _steps(groups: list[list[tuple[float, float, float]]]) -> dict[str, Any]:
         ("beyond", hidden - control),
     ):
         found[name] = mean(values.tolist(), weights)
-    found["effect"] = "no effect found" if found["beyond"]["low"] <= 0 <= found["beyond"]["high"] else "yes"
+    low, high = (found["beyond"][end] for end in ("low", "high"))
+    found["effect"] = "costs more" if high < 0 else "costs less" if low > 0 else "no effect found"
     return found
 
 
@@ -247,7 +248,7 @@ def heads(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "shared": len(set(chosen[0]) & set(chosen[1])),
         "by_chance": RECEIVERS**2 / kurtosis.shape[1],
         "found": [[int(each) for each in divmod(head, shape[1])] for head in chosen[0]],
-        "kurtosis": [half.mean(0).tolist() for half in (first, second)],
+        "kurtosis": [half.mean(0).round(4).tolist() for half in (first, second)],
         "tested": tested,
     }
 
@@ -271,7 +272,7 @@ def _follows(row: dict[str, Any], some: Any, effect: str) -> float:
 def show(result: dict[str, Any]) -> None:
     """The figures for people."""
     console = Console(width=130)
-    table = Table("steps", "n", "carries", "hidden", "control", "beyond it", "effect")
+    table = Table("steps", "n", "carries", "hidden", "control", "beyond it", "than its control")
     for name, line in result["by_end"].items():
         cells = [_interval(line[key]) for key in ("gain", "hidden", "control", "beyond")]
         table.add_row(name, str(line["steps"]), *cells, line["effect"])

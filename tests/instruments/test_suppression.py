@@ -66,10 +66,12 @@ def test_the_cycle_has_every_step_and_the_answer(reading):
     assert nodes["text"] == ["1", "2", "3", "4", "5", "answer"]
     arrows = shown["cycle"].layout["annotations"]
     assert len(arrows) == 15
-    widest = max(arrows, key=lambda arrow: arrow["arrowwidth"])
     effects = {(row["hidden"], row["later"]): row["kl"] for row in rows(reading.table("effects"))}
     first = max(effects, key=effects.get)[0] - 1
     to_steps = [arrow for arrow in arrows if arrow["arrowcolor"] == "#2563a6"]
     widest = max(to_steps, key=lambda arrow: arrow["arrowwidth"])
-    assert (widest["ax"], widest["ay"]) == (nodes["x"][first], nodes["y"][first])
+    away = [
+        (widest["ax"] - x) ** 2 + (widest["ay"] - y) ** 2 for x, y in zip(nodes["x"], nodes["y"], strict=True)
+    ]
+    assert away.index(min(away)) == first
     assert reading.passed

@@ -35,6 +35,7 @@ CONTROLS = (
 )
 LEAST = 1e-6  # nats: the least KL on the logarithmic scale
 STRONGEST = 24  # arrows of the picture
+WITHIN = {"xref": "x", "yref": "y", "axref": "x", "ayref": "y", "showarrow": True, "text": ""}
 
 Matrix = Float[np.ndarray, "steps steps"]
 
@@ -163,15 +164,16 @@ def _cycle(run: "Rerun", effects: Matrix, answers: list[float]) -> Figure:
     annotations = []
     for effect, i, j in drawn:
         share = float(effect / (most[j == count] or 1))
-        tip = {"x": 0.92 * x[j] + 0.08 * x[i], "y": 0.92 * y[j] + 0.08 * y[i]}  # short of the node's middle
+        tail, tip = ((0.9 * x[a] + 0.1 * x[b], 0.9 * y[a] + 0.1 * y[b]) for a, b in ((i, j), (j, i)))
+        place = {"ax": float(tail[0]), "ay": float(tail[1]), "x": float(tip[0]), "y": float(tip[1])}
         line = {"arrowwidth": 0.5 + 5 * share, "opacity": 0.25 + 0.7 * share, "arrowhead": 2}
         colour = COLOURS[1] if j == count else COLOURS[0]
-        ends = {"ax": float(x[i]), "ay": float(y[i]), "xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
-        annotations.append(tip | line | ends | {"arrowcolor": colour, "showarrow": True, "text": ""})
+        annotations.append(place | line | WITHIN | {"arrowcolor": colour})
     names = [*(str(number) for number in range(1, count + 1)), "answer"]
     nodes = {
         "type": "scatter", "mode": "markers+text", "x": x.tolist(), "y": y.tolist(), "text": names,
-        "textfont": {"color": "#ffffff"}, "marker": {"size": 30, "color": COLOURS[0]}, "showlegend": False,
+        "textfont": {"color": "#ffffff"}, "showlegend": False,
+        "marker": {"size": [30] * count + [56], "color": COLOURS[0]},
         "hovertext": [escaped(text) for text in (*(step.text for step in steps), run.chain.said)],
         "hoverinfo": "text",
     }  # fmt: skip
