@@ -57,9 +57,8 @@ def test_a_change_made_needs_what_was_foretold(settings):
             for name, value in (each.split(" ") for each in row["change"].split(", "))
         }
         asked = rows(read("smollm2-135m", **settings | change), "needed")
-        assert row["needed"] == pytest.approx(
-            next(each["size"] for each in asked if each["what"] == "needed")
-        )
+        (needed,) = (each["size"] for each in asked if each["what"] == "needed")
+        assert row["needed"] == pytest.approx(needed)
 
 
 def test_a_device_too_small_for_the_batch_says_which_would_fit():
