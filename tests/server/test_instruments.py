@@ -298,3 +298,9 @@ def test_another_site_s_page_may_not_send_forms(client):
     assert client.post(COIN, **form, headers={"origin": "http://testserver"}).status_code == 200
     error = error_of(client.post(COIN, **form, headers={"origin": "http://elsewhere.example"}))
     assert "elsewhere.example" in error["message"]
+
+
+def test_nobody_far_away_measures_the_server(client):
+    error = error_of(client.post("/v1/instruments/latency", json={"calibrate": True}))
+    assert error["param"] == "calibrate"
+    assert error["message"].startswith("calibrate: got true over HTTP, expected false")

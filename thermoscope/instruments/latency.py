@@ -76,6 +76,12 @@ def read(settings: Settings, lab: "Lab") -> Reading:
     """Measure this machine if asked to, then predict if a model is named."""
     parts = []
     if settings.calibrate:
+        if lab.background:
+            raise InvalidRequest(
+                "calibrate: got true over HTTP, expected false: it holds the server's machine for a minute and "
+                "keeps a file there; run `thermoscope latency --calibrate` on it.",
+                param="calibrate",
+            )
         from thermoscope.instruments._calibration import calibrated
 
         parts.append(calibrated(lab))

@@ -41,7 +41,7 @@ class Lab:
     """One reading's access to the machine. Whatever takes long goes through it, a piece at a time.
 
     - `load`: gives the model, when an instrument first asks for it. `watch`: told of every progress.
-    - `background`: let requests of other people go first.
+    - `background`: a server's, which lets requests of other people go first.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Lab:
         self._model: LanguageModel | None = None
         self._packing: Model | None = None
         self._watch = watch
-        self._background = background
+        self.background = background
         self._cancelled = threading.Event()
 
     @property
@@ -177,7 +177,7 @@ class Lab:
         runner, done = self.model.runner, 0
         going = runner.call(lambda: look(runner.engine.model))
         self.progress(what, 0, tokens)
-        while (piece := runner.call(lambda: next(going, None), background=self._background)) is not None:
+        while (piece := runner.call(lambda: next(going, None), background=self.background)) is not None:
             yield piece
             done += PREFILL_CHUNK
             self.progress(what, min(done, tokens), tokens)
@@ -186,7 +186,7 @@ class Lab:
         """One piece of work on the engine's thread; others' tokens come before and after it."""
         self._check_cancelled()
         runner = self.model.runner
-        return runner.call(lambda: work(runner.engine.model), background=self._background)
+        return runner.call(lambda: work(runner.engine.model), background=self.background)
 
     def last(self, tokens: Sequence[int], *, param: str = "text") -> Float[np.ndarray, "vocab"]:
         """The logits after the last token, in float64."""
@@ -219,7 +219,7 @@ class Lab:
         from thermoscope.engine.request import Request, Sampling
 
         requests = [
-            Request(prompt=tuple(prompt), sampling=Sampling(**each), background=self._background)
+            Request(prompt=tuple(prompt), sampling=Sampling(**each), background=self.background)
             for each in samplings
         ]
         total = sum(each.sampling.n * (each.sampling.max_tokens or self.model.context) for each in requests)
