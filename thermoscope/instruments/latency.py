@@ -78,8 +78,8 @@ def read(settings: Settings, lab: "Lab") -> Reading:
     if settings.calibrate:
         if lab.background:
             raise InvalidRequest(
-                "calibrate: got true over HTTP, expected false: it holds the server's machine for minutes and keeps "
-                "a file there; run `thermoscope latency --calibrate` on it.",
+                "calibrate: got true over HTTP, expected false: it holds the server's machine for minutes, "
+                "and keeps a file there; run `thermoscope latency --calibrate` on it.",
                 param="calibrate",
             )
         from thermoscope.instruments._calibration import calibrated
