@@ -48,7 +48,7 @@ def test_greedy_answers_change_as_ours_do(folder, smollm2, tmp_path):
         "the vector must move the answers"
     )
 
-    theirs = llama_greedy(folder, smollm2, asked, 2, "--control-vector", str(tmp_path / "v.gguf"))
+    theirs = llama_greedy(folder, smollm2, asked, 1, "--control-vector", str(tmp_path / "v.gguf"))
     reference = Model.load(str(smollm2), precision="fp32")
     margins = []
     for ids, mine, (other, ended) in zip(asked, ours, theirs, strict=True):
