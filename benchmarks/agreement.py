@@ -162,15 +162,15 @@ def first_difference(mine: list[int], other: list[int], ended: bool, ends: froze
 
 
 def llama_greedy(
-    folder: Path, path: Path, prompts: Sequence[Sequence[int]], threads: int
+    folder: Path, path: Path, prompts: Sequence[Sequence[int]], threads: int, *options: str
 ) -> list[tuple[list[int], bool]]:
-    """Each prompt's greedy tokens from `llama-server`, and whether the model ended it."""
+    """Each prompt's greedy tokens from `llama-server` with these options, and whether the model ended it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(folder / "llama-server"), "-m", str(path), "-t", str(threads), "-c", "1024", "-np", "1"]
     process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        [*command, *options, "--host", "127.0.0.1", "--port", str(port)],
         **{"env": llama.environment(folder), "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL},
     )
     try:

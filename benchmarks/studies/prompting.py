@@ -146,11 +146,12 @@ def table(rows: dict[str, dict[str, Any]]) -> Table:
         for method in METHODS:
             share, ends = row["arms"][method]["gain"]
             layer = row["choices"][method]["layer"]
-            if share is None:
+            if ends is None:
                 cells.append("–")
                 continue
-            interval = "" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
-            cells.append(f"{share:.2f}{interval} @{layer}{' *' if verdict(row, method) else ''}")
+            cells.append(
+                f"{share:.2f} [{ends[0]:.2f}, {ends[1]:.2f}] @{layer}{' *' if verdict(row, method) else ''}"
+            )
         accuracy = (f"{row['arms'][arm]['accuracy']:.3f}" for arm in ("bare", "prompted"))
         grid.add_row(name, str(row["items"]), *accuracy, *cells)
     return grid
@@ -163,7 +164,7 @@ def draw(rows: dict[str, dict[str, Any]]) -> Any:
     for number, row in enumerate(rows.values()):
         place = {"row": number // columns + 1, "col": number % columns + 1}
         for method, colour in zip(METHODS, COLOURS, strict=False):
-            shares = [share for share, _ in row["layers"][method]]
+            shares = [share if ends else None for share, ends in row["layers"][method]]
             figure.add_scatter(
                 y=shares, name=method, line={"color": colour}, legendgroup=method, showlegend=number == 0,
                 **place,

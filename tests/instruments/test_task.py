@@ -72,7 +72,7 @@ def test_the_gain_is_its_definition_and_its_interval_holds_it(measured):
         arm = measured.arms[method]
         share, ends = _task.gain(measured, arm)
         assert share == pytest.approx((arm.right.sum() - bare) / (prompted - bare))
-        assert ends is None or ends[0] <= share <= ends[1]
+        assert ends[0] <= share <= ends[1]
         kl, (low, high) = _task.recovered(measured, arm)
         assert kl == pytest.approx(1 - arm.kl.sum() / measured.arms["bare"].kl.sum())
         assert low <= kl <= high

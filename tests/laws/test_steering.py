@@ -57,6 +57,11 @@ def test_a_control_is_as_long_as_what_it_stands_for():
         assert similarity(control[0], np.atleast_2d(directions)[0]) == pytest.approx(1)
 
 
+def test_a_control_without_a_direction_is_nothing():
+    assert not of_equal_norm(STATES, np.zeros((5, 7))).any()
+    assert not of_equal_norm(np.zeros((5, 7)), STATES).any()
+
+
 def test_recovered_is_one_for_the_prompt_itself_and_none_without_an_effect():
     bare, prompted, other = boltzmann.log_probabilities(RANDOM.normal(scale=2, size=(3, 4, 9)))
     assert recovered(prompted, prompted, bare) == 1

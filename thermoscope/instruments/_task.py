@@ -124,8 +124,8 @@ def _ratio(sums: Float[np.ndarray, "items 2"], seed: int) -> tuple[float | None,
     if below <= 0:
         return None, None
     totals = bootstrap.resampled(sums, seed=seed)
-    if (totals[:, 1] <= 0).any():
-        return float(above / below), None
+    if (totals[:, 1] <= 0).any():  # so small a gain that some resample has none: a share of it says nothing
+        return None, None
     return float(above / below), bootstrap.interval(totals[:, 0] / totals[:, 1])
 
 

@@ -56,9 +56,10 @@ def mean_difference(
 def of_equal_norm(
     shifts: Float[np.ndarray, "items hidden"], directions: Float[np.ndarray, "*items hidden"]
 ) -> Float[np.ndarray, "items hidden"]:
-    """A control: other directions, each as long as the shift that it stands for."""
-    lengths = np.linalg.norm(shifts, axis=-1, keepdims=True)
-    return np.asarray(lengths * directions / np.linalg.norm(directions, axis=-1, keepdims=True))
+    """A control: other directions, each as long as the shift that it stands for; 0 where one has none."""
+    lengths = np.linalg.norm(shifts, axis=-1, keepdims=True) * np.ones_like(directions)
+    sizes = np.linalg.norm(directions, axis=-1, keepdims=True) * np.ones_like(lengths)
+    return np.asarray(np.divide(lengths * directions, sizes, out=np.zeros_like(lengths), where=sizes > 0))
 
 
 def recovered(
