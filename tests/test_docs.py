@@ -48,8 +48,12 @@ def commands():
 
 COMMANDS = list(commands())
 CARDS = instruments.names()
-LEAST = {"latency": {"model": "llama-3.1-8b", "gpu": "T4"}, "memory": {"model": "llama-2-7b"}}
-LEAST["reasoning"] = {"prompt": "What is 3 + 4 - 2?", "solution": "3 + 4 = 7.\n7 - 2 = 5."}
+LEAST = {
+    "latency": {"model": "llama-3.1-8b", "gpu": "T4"},
+    "memory": {"model": "llama-2-7b"},
+    "prompting": {"prompt": "cat -> cats, dog -> dogs,", "input": " tree ->"},
+    "reasoning": {"prompt": "What is 3 + 4 - 2?", "solution": "3 + 4 = 7.\n7 - 2 = 5."},
+}
 SHOWN = [each for each in COMMANDS if each.values[0][0] == "run" and each.values[1]]
 
 
@@ -128,10 +132,8 @@ def test_a_card_prints_what_its_page_shows(arguments, output, shell):
 def test_the_page_of_a_card_names_what_it_shows(card, lm):
     """Every table and every check that a plain reading has."""
     text = page(f"docs/cards/{card}.md")
-    if instruments.instrument(card).loads_model:
-        reading = ts.read(card, model=lm, **LEAST.get(card, {"prompt": "The capital of France is"}))
-    else:
-        reading = ts.read(card, **LEAST[card])
+    loaded = {"model": lm} if instruments.instrument(card).loads_model else {}
+    reading = ts.read(card, **loaded, **LEAST.get(card, {"prompt": "The capital of France is"}))
     for table in reading.tables:
         assert f"`{table.name}`" in text
     for check in reading.checks:

@@ -69,6 +69,7 @@ class FakeModel:
     closed: int = 0
     cancelled: int = 0
     tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+    steered: Any = ()
 
     def load(self, name: str, **how: Any) -> Self:
         self.loaded = {"name": name, **how}
@@ -80,7 +81,10 @@ class FakeModel:
     def __exit__(self, kind: type | None, error: BaseException | None, frame: TracebackType | None) -> None:
         self.closed += 1
 
-    def stream(self, prompt: Sequence[int], **settings: Any) -> Generator[Delta, None, None]:
+    def stream(
+        self, prompt: Sequence[int], *, steer: Any = (), **settings: Any
+    ) -> Generator[Delta, None, None]:
+        self.steered = steer
         sampling = Sampling(**settings)
         assert sampling.max_tokens is not None
         if len(prompt) + sampling.max_tokens > self.context:

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.cli.conftest import Command
 from tests.cli.fakes import FakeModel
+from thermoscope.engine.steering import Steering
 from thermoscope.engine.trace import Trace
 
 
@@ -68,6 +70,14 @@ def test_loading_options_reach_the_loader(model: FakeModel, command: Command) ->
         **{"name": "x.gguf", "precision": "bf16", "context": 64, "threads": 3},
         **{"slots": 1, "progress": False},
     }
+
+
+def test_a_vector_reaches_the_engine(model: FakeModel, command: Command, tmp_path: Path) -> None:
+    Steering("tiny", "llama", 3, {2: torch.ones(4)}).save(tmp_path / "v.gguf")
+    assert command("run", "Hi", "--steer", str(tmp_path / "v.gguf")).code == 0
+    assert model.steered.vectors[2].tolist() == [1, 1, 1, 1]
+    assert command("run", "Hi").code == 0
+    assert model.steered == ()
 
 
 def test_system_message_and_raw_prompt(model: FakeModel, command: Command) -> None:
@@ -217,6 +227,7 @@ def test_json_holds_the_answer_as_it_is_and_no_terminal_obeys_it(model: FakeMode
         (["run", "Hi", "--threads", "99999999999"], "--threads"),
         (["run", "bad \udcff byte"], "prompt: got bytes that are not UTF-8"),
         (["run", "Hi", "there"], "unexpected extra argument"),
+        (["run", "Hi", "--steer", "none.gguf"], "none.gguf: cannot be read"),
         (["run", "Hi", "--nonsense"], "No such option: --nonsense"),
         (["nonsense"], "No such command 'nonsense'"),
     ],

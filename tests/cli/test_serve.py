@@ -1,13 +1,16 @@
 import json
 import socket
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from tests.cli.conftest import Command
 from tests.cli.fakes import FakeModel
+from thermoscope.engine.steering import Steering
 from thermoscope.server import serve as server
 
 
@@ -44,10 +47,20 @@ def test_options_reach_the_loader_and_the_server(
     }
     (call,) = served
     assert call == {
-        **{"model": model, "host": "127.0.0.1", "port": port},
+        **{"model": model, "host": "127.0.0.1", "port": port, "vectors": {}},
         **{"aliases": ["gpt-4o", "small"], "hosts": ["box.example"]},
     }
     assert model.closed == 1
+
+
+def test_vectors_are_loaded_under_their_names(
+    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int, tmp_path: Path
+) -> None:
+    Steering("tiny", "llama", 3, {2: torch.ones(4)}).save(tmp_path / "v=1.gguf")
+    done = command("serve", "--port", str(port), "--steer", f"formal={tmp_path / 'v=1.gguf'}")
+    assert done.code == 0, done.err
+    (call,) = served
+    assert call["vectors"]["formal"].vectors[2].tolist() == [1, 1, 1, 1]
 
 
 def test_json_says_where_in_one_line(
@@ -98,6 +111,8 @@ def test_a_port_that_is_taken_is_told_before_the_model_loads(
         (["--port", "70000"], "--port"),
         (["--slots", "0"], "--slots"),
         (["--alias", "\udcff"], "--alias: got bytes that are not UTF-8"),
+        (["--steer", "plain"], "--steer: got 'plain', expected a name and a file, as in formal=formal.gguf"),
+        (["--steer", "a=none.gguf"], "none.gguf: cannot be read"),
     ],
 )
 def test_bad_input(

@@ -184,6 +184,22 @@ def test_a_counterfactual_is_the_replay_with_interventions(model, index, chunk, 
         assert not torch.equal(got[0], first.logits[start])
 
 
+@pytest.mark.parametrize("second", [20, 50])
+def test_a_counterfactual_reads_keys_and_values_that_are_overwritten(model, other, second):
+    """The first position that reads them is the one that it begins at."""
+    changes = [
+        Overwrite(layer, range(end), other.kept["k", layer][:end], other.kept["v", layer][:end])
+        for layer, end in ((1, 20), (2, second))
+    ]
+    whole = replay(model, TOKENS, logits=True, interventions=changes)
+    sequence = Counterfactual(model, TOKENS)
+    first = joined(TOKENS, list(sequence.plain(logits=True)))
+    got = torch.cat([part.logits for part in sequence.changed(changes, logits=True)])
+    assert len(got) == COUNT - 20
+    torch.testing.assert_close(got, whole.logits[20:], **same(model))
+    assert not torch.equal(got[0], first.logits[20])
+
+
 def test_where_nothing_changes_nothing_is_run(model):
     sequence = Counterfactual(model, TOKENS)
     with pytest.raises(InvalidRequest, match="was not run"):
@@ -241,6 +257,7 @@ def test_what_is_seen_piece_by_piece_is_what_is_kept(model, plain, monkeypatch):
 ONE = torch.ones(64)
 
 
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -255,7 +272,9 @@ ONE = torch.ones(64)
     ],
 )
 def test_what_has_no_place_is_refused_in_one_line(model, change, message):
-    if model.config.family != "llama":
-        pytest.skip("once is enough")
     with pytest.raises(InvalidRequest, match=message):
         replay(model, TOKENS, interventions=[change])
+    sequence = Counterfactual(model, TOKENS)
+    list(sequence.plain())
+    with pytest.raises(InvalidRequest, match=message):
+        sequence.changed([change])

@@ -71,5 +71,7 @@ def test_every_way_in_takes_it(model, vector):
         assert lm.generate(PROMPT, **how | {"steer": ()}).trace.tokens != expected
         with pytest.raises(InvalidRequest, match="add: layer: got 7, expected 0 to 3"):
             lm.generate(PROMPT, steer=[Add(7, vector)])
+        with pytest.raises(InvalidRequest, match="add: got NaN or infinity in a tensor"):
+            lm.generate(PROMPT, steer=[Add(1, vector / 0)])
         with pytest.raises(InvalidRequest, match=r"add: got a tensor of shape \[2\], expected \[64\]"):
             lm.generate(PROMPT, steer=[Add(1, vector[:2])])

@@ -1,5 +1,6 @@
 """The fit recovers costs that times were made from; bands hold what was left out."""
 
+import numpy as np
 import pytest
 
 from thermoscope.instruments import _calibration as calibration
@@ -55,8 +56,25 @@ def test_the_fit_recovers_what_times_were_made_from():
 
 
 def test_no_cost_falls_below_zero():
-    assert calibration.least([[1, 1], [1, 2]], [3, 1]) == [pytest.approx(0.9, rel=0.5), 0]
+    assert calibration.least([[1, 1], [1, 2]], [3, 1]) == [pytest.approx(1.2), 0]
     assert calibration.least([[0.0, 2.0]], [4.0]) == [0.0, 2.0]
+
+
+def test_the_costs_are_the_best_of_those_that_do_not_fall_below_zero():
+    """The error would grow along every cost that is zero, and is level along the others.
+
+    In turn 705, whoever drops the most negative cost until none is left drops one too many.
+    """
+    for turn in [*range(50), 705]:
+        rng = np.random.default_rng(turn)
+        amounts = rng.random((8, 4))
+        seconds = amounts @ np.abs(rng.normal(size=4)) * rng.lognormal(sigma=0.5, size=8)
+        found = np.array(calibration.least(amounts, seconds))
+        wanted = amounts / seconds[:, None]
+        slopes = wanted.T @ (wanted @ found - 1) / wanted.max(axis=0)
+        assert (found >= 0).all()
+        assert slopes[found > 0] == pytest.approx(0, abs=1e-9)
+        assert (slopes[found == 0] > -1e-9).all()
 
 
 def test_a_shape_that_was_left_out_is_foretold():

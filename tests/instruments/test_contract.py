@@ -15,10 +15,11 @@ from thermoscope.instruments.shape.lab import Lab
 from thermoscope.server.app import create_app
 
 LEAST = {"text": "The capital of France is", "model": "smollm2-135m"}  # by the unit of the setting
-ASKED = {
+ASKED = {  # by what needs more than its schema says
     "latency": {"model": "llama-3.1-8b", "gpu": "T4"},
+    "prompting": {"prompt": "cat -> cats, dog -> dogs,", "input": " tree ->"},
     "reasoning": {"prompt": "What is 3 + 4 - 2?", "solution": "3 + 4 = 7. Then 7 - 2 = 5."},
-}  # by what needs more than its schema says
+}
 NAMES = [*instruments.names(), "coin"]
 BOUNDS = {
     "string": ({"minLength", "maxLength"}, set()),

@@ -124,6 +124,7 @@ def test_one_token_of_an_answer_has_no_further_step():
         ({"batch": 0}, "batch: got 0"),
         ({"input": 131072}, "the context of llama-3.1-8b"),
         ({"tensor": 3}, "tensor: got 3, expected a divisor of 32"),
+        ({"stages": 3}, "stages: got 3, expected a divisor of 32, the layers."),
         ({"gpu": "this"}, "this machine was not measured yet"),
         ({"gpu": None}, "gpu: missing"),
     ],

@@ -38,6 +38,37 @@ def test_where_it_does_not_fit_it_says_what_would():
     assert any("4 × A10 are enough, with FSDP2." in each for each in found)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "full"},
+        {"method": "full", "precision": "mixed"},
+        {"method": "lora", "batch": 4},
+        {"method": "lora", "precision": "amp"},
+        {"method": "inference", "batch": 4},
+    ],
+)
+def test_a_change_made_needs_what_was_foretold(settings):
+    found = rows(read("smollm2-135m", **settings), "changes")
+    assert found
+    for row in found:
+        change = {
+            name: int(value) if value.isdigit() else value
+            for name, value in (each.split(" ") for each in row["change"].split(", "))
+        }
+        asked = rows(read("smollm2-135m", **settings | change), "needed")
+        (needed,) = (each["size"] for each in asked if each["what"] == "needed")
+        assert row["needed"] == pytest.approx(needed)
+
+
+def test_a_device_too_small_for_the_batch_says_which_would_fit():
+    reading = read("smollm2-135m", batch=64, gpu="T4")
+    (device,) = (row for row in rows(reading, "devices") if row["gpu"] == "T4")
+    (batch,) = (row["largest"] for row in rows(reading, "largest") if row["what"] == "batch")
+    assert not device["fits"]
+    assert 0 < device["batch"] == batch < 64
+
+
 def test_the_phases_are_those_of_a_step_and_items_add_up():
     for row in rows(read(method="full"), "phases"):
         parts = [value for key, value in row.items() if key not in ("phase", "total")]
@@ -83,6 +114,7 @@ def test_every_assumption_is_listed():
         ({"loss": "nothing"}, "loss: got 'nothing', expected one of full, "),
         ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of adamw, "),
         ({"weights": "int3", "method": "qlora"}, "weights: got 'int3', expected one of fp32, "),
+        ({"weights": "nf4", "method": "full"}, "weights: got 'nf4' with method full, which trains them; "),
         ({"targets": ["w1"]}, "targets: got 'w1', expected some of q, "),
     ],
 )

@@ -62,6 +62,12 @@ def test_both_ends_are_values(take, lm):
     assert infinite["top_probability"] == pytest.approx(1 / lm.config.vocab)
 
 
+def test_the_number_of_choices_is_said_in_full(take, lm):
+    certain, level = take(temperatures=[0, math.inf], samples=0).findings
+    assert "has 1 choice (perplexity)" in certain
+    assert f"has {lm.config.vocab:,} choices (perplexity)" in level
+
+
 def test_a_wanted_value_gets_its_temperature(take, logits):
     reading = take(entropy=2.0, perplexity=5.0, top_probability=0.5, samples=0)
     found = {row["quantity"]: row["temperature"] for row in rows(reading, "solved")}

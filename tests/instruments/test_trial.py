@@ -4,6 +4,7 @@ import torch
 
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.instruments import _trial as trial
+from thermoscope.models.kernels import build
 from thermoscope.models.product import Dense
 
 SMALL = ModelConfig(
@@ -34,6 +35,14 @@ def test_steps_of_every_run_are_taken_apart():
         assert each.whole()[0] == sum(each.parts[part][0] for part in ("layers", "head", "sampler"))
     assert set(handed.steps) == set(trial.BATCHES)
     assert handed.request > 0
+
+
+def test_the_kernel_is_left_as_many_threads_as_it_had(kernel, monkeypatch):
+    monkeypatch.setattr(build.library(), "threads", 3)
+    with trial.Trial("fp32", [SMALL]) as bench:
+        next(bench.timings([trial.Run(1, 1, 5)]))
+        assert build.library().threads == 1
+    assert build.library().threads == 3
 
 
 def test_a_step_begins_with_its_layers():

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from thermoscope.models.intervention import Add, Interventions, Overwrite, Patch, Suppress, first_touched
+from thermoscope.models.intervention import (
+    Add,
+    Interventions,
+    Lean,
+    Overwrite,
+    Patch,
+    Suppress,
+    first_touched,
+)
 
 SLOTS = torch.tensor([0, 0, 0, 2, 2, 2, 2, 2])
 POSITIONS = torch.tensor([4, 5, 6, 0, 1, 2, 3, 4])
@@ -41,6 +49,18 @@ def test_the_stream_is_changed_in_order_where_it_is_meant():
     assert found.stream(0, x) is x
 
 
+def test_leaning_is_by_the_cosine_with_the_task_from_its_first_position_on():
+    x, vector, task = torch.randn(8, 4), torch.randn(4), torch.randn(4)
+    found = Interventions({2: [Lean(1, vector, task, 2.5, first=3)]}, SLOTS, POSITIONS)
+    expected = x.clone()
+    for row, (slot, position) in enumerate(PLACES):
+        if slot == 2 and position >= 3:
+            cosine = float(x[row] @ task) / (float(x[row].norm()) * float(task.norm()))
+            expected[row] += 2.5 * cosine * vector
+    torch.testing.assert_close(found.stream(1, x), expected)
+    assert found.stream(0, x) is x
+
+
 @pytest.mark.parametrize(
     ("change", "first"),
     [
@@ -52,6 +72,7 @@ def test_the_stream_is_changed_in_order_where_it_is_meant():
         (Patch(1, (7, 2), torch.zeros(2, 4)), 2),
         (Add(1, torch.zeros(4)), 0),
         (Add(1, torch.zeros(4), ()), 10),
+        (Lean(1, torch.zeros(4), torch.ones(4), 1.0, 6), 6),
         (Overwrite(1, (2, 6), torch.zeros(2, 1, 4), torch.zeros(2, 1, 4)), 7),
     ],
 )

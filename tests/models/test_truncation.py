@@ -80,10 +80,21 @@ def test_a_mass_that_is_not_reached_keeps_all():
     assert truncation.nucleus(z, 0.9, mass=1e6).members.tolist() == list(range(1, VOCAB, 2))
 
 
+def test_what_is_too_far_away_for_a_number_is_left_out():
+    """(z − max z) / T is −∞ there, and no reach that is doubled gets to it."""
+    z = rows(9)
+    z[::3] = -1e308
+    near = np.flatnonzero(z > -1e308)
+    weighty = near[boltzmann.weights(z, 1e-2)[near] > 0]
+    kept = truncation.typical(z, 1 - 1e-15, 1e-2, beyond=True).members
+    assert set(weighty) <= set(kept) <= set(near)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("cut", [False, True])
 def test_mass_and_entropy_are_the_laws_on_any_number_of_threads(threads, cut, monkeypatch):
     monkeypatch.setattr(build.library(), "threads", threads)
+    monkeypatch.setattr(build.library(), "ALONE", 0)  # or one thread would look through so few
     z = rows(7, cut=cut, vocab=49_152)
     for temperature in (0.05, 0.7, 1.0, 1.5, 1e3, math.inf):
         expected = math.fsum(boltzmann.weights(z, temperature))
@@ -107,6 +118,19 @@ def test_a_draw_among_some_is_the_draw_where_all_others_are_cut_off(temperature,
         with monkeypatch.context() as patch:
             patch.setattr(build, "available", lambda: False)
             assert distribution.draw(z[ids], greatest, temperature, key, ids) == some
+
+
+@pytest.mark.parametrize("kind", ["float32", "every second"])
+def test_logits_that_lie_otherwise_in_memory_are_the_same_logits(kind):
+    z = rows(4).astype(np.float32)
+    given = z if kind == "float32" else np.repeat(z.astype(np.float64), 2)[::2]
+    z, greatest, key = z.astype(np.float64), float(z.max()), 8
+    ids = np.arange(VOCAB, dtype=np.int32)
+    assert truncation.mass(given, 0.7, greatest) == truncation.mass(z, 0.7, greatest)
+    assert truncation.nucleus(given, 0.9).members.tolist() == laws.nucleus(z, 0.9).members.tolist()
+    assert truncation.typical(given, 0.9).members.tolist() == laws.typical(z, 0.9).members.tolist()
+    drawn = {distribution.draw(given, greatest, 1.0, key, which) for which in (None, ids, np.arange(VOCAB))}
+    assert drawn == {distribution.draw(z, greatest, 1.0, key)}
 
 
 def test_without_the_kernel_the_laws_answer(monkeypatch):

@@ -10,7 +10,9 @@ from . import scripted
 
 @pytest.fixture(scope="module")
 def client():
-    with TestClient(create_app(scripted.model(), hosts=["127.0.0.1", "Box.example"])) as client:
+    with TestClient(
+        create_app(scripted.model(), hosts=["127.0.0.1", "Box.example", "proxy.example:8443"])
+    ) as client:
         yield client
 
 
@@ -18,7 +20,7 @@ def client():
     "host",
     [
         *("localhost", "localhost:8000", "LOCALHOST.", "page.localhost:1", "127.0.0.1:8000", "192.168.0.7"),
-        *("[::1]:8000", "[::1]", "box.example", "BOX.example.:443"),
+        *("[::1]:8000", "[::1]", "box.example", "BOX.example.:443", "proxy.example:8443", "proxy.example"),
     ],
 )
 def test_addresses_and_known_names_are_answered(client, host):

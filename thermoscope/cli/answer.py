@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
     from thermoscope.engine.request import Sampling
     from thermoscope.engine.sequence import Delta
+    from thermoscope.engine.steering import Steering
     from thermoscope.engine.trace import Step, Trace
 
 
@@ -27,7 +28,13 @@ class Answer:
     settings of an answer are known also where the engine never came to say them.
     """
 
-    def __init__(self, model: "LanguageModel", prompt: Sequence[int], sampling: "Sampling") -> None:
+    def __init__(
+        self,
+        model: "LanguageModel",
+        prompt: Sequence[int],
+        sampling: "Sampling",
+        steering: "Steering | None" = None,
+    ) -> None:
         left = max(1, model.context - len(prompt))  # the engine refuses a prompt that leaves nothing
         self.sampling = dataclasses.replace(
             sampling,
@@ -38,6 +45,7 @@ class Answer:
         self.texts = [""] * sampling.n
         self.interrupted = False
         self._model = model
+        self._steered = {} if steering is None else {"steer": steering}
         self._steps: list[list[Step]] = [[] for _ in range(sampling.n)]
         self._whole: list[Trace | None] = [None] * sampling.n
         self._prefill_ms = 0.0
@@ -49,7 +57,7 @@ class Answer:
         }
         began = time.perf_counter()
         try:
-            deltas = self._model.stream(self.prompt, **settings)
+            deltas = self._model.stream(self.prompt, **self._steered, **settings)
             with closing(deltas):  # frees the slot also where Ctrl-C ended the loop
                 for delta in deltas:
                     self._prefill_ms = self._prefill_ms or 1e3 * (time.perf_counter() - began)

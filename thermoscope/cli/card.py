@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from thermoscope import instruments
 from thermoscope.catalogue.architecture import Architecture
 from thermoscope.cli import options
+from thermoscope.cli.answer import check_writable
 from thermoscope.cli.reading import show, take
 from thermoscope.cli.terminal import note, print_json
 from thermoscope.errors import InvalidRequest
@@ -28,11 +29,15 @@ def command(name: str) -> Any:
     instrument = instruments.instrument(name)
     fields = instrument.settings.model_fields
 
-    def run(json: bool, figure: Path | None, loading: dict[str, Any], given: dict[str, Any]) -> None:
+    def run(
+        json: bool, figure: Path | None, save: Path | None, loading: dict[str, Any], given: dict[str, Any]
+    ) -> None:
         if figure is not None:
             page.check(figure)
         plain = {key: _given(key, field, given[key]) for key, field in fields.items()}
         settings = instrument.settings.parse({key: each for key, each in plain.items() if each is not None})
+        if save is not None:
+            check_vector(save, settings)
         quiet = json or not sys.stderr.isatty()
         reading = take(instrument, settings, loading.pop("model", ""), loading, quiet=quiet)
         paths = [] if figure is None else page.save(reading, figure)
@@ -42,6 +47,9 @@ def command(name: str) -> Any:
             show(reading)
         for path in paths:
             note(f"figure: {path}")
+        if save is not None and reading.steering is not None:
+            reading.steering.save(save)
+            note(f"steering vector: {save}")
         if not reading.passed:
             raise typer.Exit(FAILED)
 
@@ -50,11 +58,13 @@ def command(name: str) -> Any:
         loading |= {"model": options.Model, "precision": options.Precision}
         loading |= {"context": options.Context, "threads": options.Threads}
     output = {"json": options.Json, "figure": options.Figure}
+    if instrument.steers:
+        output["save"] = options.Save
     defaults = {"json": False} | ({"model": options.DEFAULT_MODEL} if loading else {})
 
     def entry(**values: Any) -> None:
         run(
-            values["json"], values["figure"], {key: values[key] for key in loading},
+            values["json"], values["figure"], values.get("save"), {key: values[key] for key in loading},
             {key: values[key] for key in fields},
         )  # fmt: skip
 
@@ -70,6 +80,16 @@ def command(name: str) -> Any:
     app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["--help", "-h"]})
     app.command(name, help=f"{instrument.question}\n\n{instrument.summary}")(entry)
     return typer.main.get_command(app)
+
+
+def check_vector(path: Path, settings: Any) -> None:
+    """Refuse, before anything is measured, a file that the vector cannot be saved to."""
+    from thermoscope.engine.steering import check
+
+    if settings.task is None:
+        raise InvalidRequest("--save: got no task, expected one: only a task's vector is of use elsewhere.")
+    check(path, settings.mode)
+    check_writable(path)
 
 
 class _Kind(NamedTuple):

@@ -56,6 +56,20 @@ Figure = Annotated[
     Path | None,
     typer.Option("--figure", metavar="FILE", help="Draw it there: a page (.html) or pictures (.png)."),
 ]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        "--save", metavar="FILE", help="Save the task's vector: .safetensors, or .gguf for llama.cpp."
+    ),
+]
+Steer = Annotated[
+    Path | None,
+    typer.Option(
+        "--steer",
+        metavar="FILE",
+        help="Steer by a vector that `thermoscope prompting --save` or repeng wrote.",
+    ),
+]
 System = Annotated[str | None, typer.Option("--system", help="System message, before the conversation.")]
 
 Temperature = Annotated[

@@ -15,6 +15,7 @@ from thermoscope.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from thermoscope.engine.sequence import Delta
+    from thermoscope.engine.steering import Steering
 
 
 SLOTS = 8  # answers at once; more of them wait their turn
@@ -37,6 +38,7 @@ def run(
         ),
     ] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Show a table with a row a token.")] = False,
+    steer: options.Steer = None,
     profile: options.Profile = "openai",
     temperature: options.Temperature = 1.0,
     top_p: options.TopP = 1.0,
@@ -113,12 +115,14 @@ def run(
         messages.insert(0, {"role": "system", "content": options.text("--system", system)})
     if trace is not None:
         check_writable(trace)
+    vector = steering(steer)
     progress = not json and sys.stderr.isatty()
     with options.load_model(
         model, precision=precision, context=context, threads=threads, slots=min(n, SLOTS), progress=progress
     ) as loaded:
         tokenizer = loaded.tokenizer
-        answer = Answer(loaded, tokenizer.prompt(said) if raw else tokenizer.chat(messages), sampling)
+        tokens = tokenizer.prompt(said) if raw else tokenizer.chat(messages)
+        answer = Answer(loaded, tokens, sampling, vector)
         answer.stream(lambda delta: None if json else _show(delta, answer))
     if not json:
         _show_rest(answer)
@@ -135,6 +139,15 @@ def run(
             console().print(steps_table(each, tokenizer.piece))
     if answer.interrupted:
         raise typer.Exit(130)
+
+
+def steering(path: Path | None) -> "Steering | None":
+    """The vector of a file."""
+    if path is None:
+        return None
+    from thermoscope.engine.steering import load
+
+    return load(path)
 
 
 def _show(delta: "Delta", answer: Answer) -> None:

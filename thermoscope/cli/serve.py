@@ -1,13 +1,17 @@
 """`thermoscope serve`: the OpenAI API and the page."""
 
 import ipaddress
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thermoscope.cli import options
 from thermoscope.cli.terminal import print_json
 from thermoscope.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from thermoscope.engine.steering import Steering
 
 
 def serve(
@@ -16,6 +20,12 @@ def serve(
     alias: Annotated[
         list[str] | None,
         typer.Option("--alias", help="Another name that the model answers to, as gpt-4o; repeatable."),
+    ] = None,
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--steer", metavar="NAME=FILE", help="A steering vector that requests may name; repeatable."
+        ),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
     insecure: Annotated[
@@ -40,6 +50,7 @@ def serve(
 
     aliases = [options.text("--alias", name) for name in alias or ()]
     hosts = [options.text("--allowed-host", name) for name in allowed_host or ()]
+    vectors = dict(_vector(pair) for pair in steer or ())
     with open_port(host, port) as probe:  # before the slow work: a port that is taken is told at once
         address = probe.getsockname()[0]
     if not insecure and not ipaddress.ip_address(address).is_loopback:
@@ -54,4 +65,14 @@ def serve(
             about = {"model": loaded.name, "aliases": aliases, "precision": loaded.precision}
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print_json({"url": url, **about, "context": loaded.context, "slots": slots}, indent=None)
-        answer(loaded, host=host, port=port, aliases=aliases, hosts=hosts)
+        answer(loaded, host=host, port=port, aliases=aliases, hosts=hosts, vectors=vectors)
+
+
+def _vector(pair: str) -> tuple[str, "Steering"]:
+    """`formal=vectors/formal.gguf` as a name and what the file holds."""
+    from thermoscope.engine.steering import load
+
+    name, _, path = pair.partition("=")
+    if not name or not path:
+        raise InvalidRequest(f"--steer: got {pair!r}, expected a name and a file, as in formal=formal.gguf.")
+    return options.text("--steer", name), load(Path(path))

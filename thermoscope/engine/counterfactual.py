@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thermoscope.engine.replay import Chunk, Keep, Place, See, chunks
 from thermoscope.errors import InvalidRequest
-from thermoscope.models.intervention import Intervention, first_touched
+from thermoscope.models.intervention import Intervention, check, first_touched
 from thermoscope.models.model import Model
 
 PLAIN, CHANGED = 0, 1  # slots
@@ -58,6 +58,7 @@ class Counterfactual:
 
         **Errors:** as in `engine.replay.chunks`; `InvalidRequest` where the plain pass has not been read.
         """
+        check(interventions, len(self._tokens), self._model.config)
         start = first_touched(interventions, len(self._tokens))
         place = self._after(start, len(self._tokens))
         return chunks(

@@ -15,14 +15,16 @@ from thermoscope.engine.engine import Engine
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.runner import Runner
 from thermoscope.engine.sequence import Delta
+from thermoscope.engine.steering import Steering
 from thermoscope.engine.trace import FinishReason, Trace
 from thermoscope.errors import InvalidRequest
-from thermoscope.models.intervention import Add
+from thermoscope.models.intervention import Add, Lean
 from thermoscope.models.kernels.library import cores
 from thermoscope.models.model import Model
 from thermoscope.models.tokenizer import Tokenizer
 
 Messages = str | Sequence[Mapping[str, Any]]
+Steer = Steering | Sequence[Add | Lean]
 DEFAULT = "SmolLM2-135M-Instruct"
 MOST_THREADS = 255  # the native step's limit; PyTorch takes any number, and starts them all
 LONGEST_CACHE = 4096  # tokens of a slot unless more are asked for: all of a long-context model would not fit
@@ -92,30 +94,30 @@ class LanguageModel:
         """Its words."""
         return self.model.tokenizer
 
-    def chat(self, messages: Messages, *, steer: Sequence[Add] = (), **sampling: Any) -> Reply:
+    def chat(self, messages: Messages, *, steer: Steer = (), **sampling: Any) -> Reply:
         """Answer a message or a conversation; `sampling` are the fields of `Sampling`.
 
-        `steer`: vectors added to the residual stream of every token.
+        `steer`: vectors added to the residual stream; or such from a file (`engine.steering.load`).
         """
         return self._reply(self.stream_chat(messages, steer=steer, **sampling))
 
-    def generate(self, prompt: str | Sequence[int], *, steer: Sequence[Add] = (), **sampling: Any) -> Reply:
+    def generate(self, prompt: str | Sequence[int], *, steer: Steer = (), **sampling: Any) -> Reply:
         """Continue a plain text, or token ids; the rest as in `chat`."""
         return self._reply(self.stream(prompt, steer=steer, **sampling))
 
     def stream_chat(
-        self, messages: Messages, *, steer: Sequence[Add] = (), **sampling: Any
+        self, messages: Messages, *, steer: Steer = (), **sampling: Any
     ) -> Generator[Delta, None, None]:
         """`chat`, a delta at a time; leaving the loop stops the answer."""
         prompt = self._chat_prompt(messages)
-        return self._stream(Request(prompt=prompt, sampling=_sampling(sampling), steer=tuple(steer)))
+        return self._stream(_request(prompt, steer, sampling))
 
     def stream(
-        self, prompt: str | Sequence[int], *, steer: Sequence[Add] = (), **sampling: Any
+        self, prompt: str | Sequence[int], *, steer: Steer = (), **sampling: Any
     ) -> Generator[Delta, None, None]:
         """`generate`, a delta at a time; leaving the loop stops the answer."""
         ids = self._text_prompt(prompt)
-        return self._stream(Request(prompt=ids, sampling=_sampling(sampling), steer=tuple(steer)))
+        return self._stream(_request(ids, steer, sampling))
 
     def close(self) -> None:
         """Stop the engine; open requests end with `EngineStopped`."""
@@ -210,6 +212,11 @@ def load(
     loaded = LanguageModel(build)
     upgrade.start(loaded.runner, name, precision=precision, threads=team)
     return loaded
+
+
+def _request(prompt: tuple[int, ...], steer: Steer, sampling: dict[str, Any]) -> Request:
+    changes = steer.interventions(len(prompt)) if isinstance(steer, Steering) else tuple(steer)
+    return Request(prompt=prompt, sampling=_sampling(sampling), steer=changes)
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:

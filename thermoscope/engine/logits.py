@@ -34,12 +34,12 @@ class Logits:
         logits: Float[np.ndarray, "ids"] = self.row[ids].astype(np.float64)
         if len(self.touched):
             held = among(ids, self.touched)
-            logits[held] = self.values[np.searchsorted(self.touched, ids[held])]
+            logits[held] = self.values[self.touched.searchsorted(ids[held])]
         return logits
 
 
 def among(ids: Int[np.ndarray, "ids"], members: Int[np.ndarray, "some"]) -> Bool[np.ndarray, "ids"]:
     """Which of the ids are members, which rise; there must be some."""
-    at = np.minimum(np.searchsorted(members, ids), len(members) - 1)
+    at = np.minimum(members.searchsorted(ids), len(members) - 1)
     held: Bool[np.ndarray, "ids"] = members[at] == ids
     return held

@@ -189,16 +189,16 @@ def _hidden(
     changed = {place.slot: interventions} if interventions else None
     overwrites = [each for each in interventions if isinstance(each, Overwrite)]
     while place.start < len(tokens):
-        cuts = [each.until for each in overwrites if each.until > place.start]
-        chunk = torch.tensor(tokens[place.start : min([place.start + PREFILL_CHUNK, *cuts])])
-        span = Span(place.slot, place.start, len(chunk))
-        yield place.start, model.decoder.forward(chunk, [span], place.cache, probe, changed)
-        place.start += len(chunk)
         for each in overwrites:
             if each.until == place.start:
                 where = torch.tensor([*each.positions])
                 slots = torch.full_like(where, place.slot)
                 place.cache.write(each.layer, place.cache.places(slots, where), each.keys, each.values)
+        cuts = [each.until for each in overwrites if each.until > place.start]
+        chunk = torch.tensor(tokens[place.start : min([place.start + PREFILL_CHUNK, *cuts])])
+        span = Span(place.slot, place.start, len(chunk))
+        yield place.start, model.decoder.forward(chunk, [span], place.cache, probe, changed)
+        place.start += len(chunk)
 
 
 def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:

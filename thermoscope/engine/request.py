@@ -11,7 +11,7 @@ from thermoscope.laws.profiles import PROFILES, Profile
 from thermoscope.laws.ranges import within
 
 if TYPE_CHECKING:  # settings are checked before torch is imported
-    from thermoscope.models.intervention import Add
+    from thermoscope.models.intervention import Add, Lean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,15 +134,16 @@ class Request:
     """One prompt, ready for the engine.
 
     `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
-    requests of other people go first. `steer`: vectors added to the residual stream of every token, of the
-    prompt as of the answer; a replay of the answer sees what spoke if it is given the same interventions.
+    requests of other people go first. `steer`: vectors added to the residual stream: an `Add`'s to that of
+    every token, of the prompt as of the answer, a `Lean`'s from its first position on. A replay of the answer
+    sees what spoke if it is given the same interventions.
     """
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
     background: bool = False
-    steer: "tuple[Add, ...]" = ()
+    steer: "tuple[Add | Lean, ...]" = ()
 
 
 _PENALTIES = (

@@ -102,7 +102,9 @@ class Sampler:
         )
         if mass is not None and enough:
             head = logits.at(asked.best)
-            left = self._cut(head, coin, mass, above=float(head[-1]))
+            left = None
+            if self._first != "top_p" or self._holds(head, asked, temperature):
+                left = self._cut(head, coin, mass, above=float(head[-1]))
             if left is not None and left.cuts:
                 assert left.members is not None
                 ids = asked.best[left.members]
@@ -111,6 +113,12 @@ class Sampler:
         left = self._cut(logits.all, coin, mass)
         assert left is not None
         return left
+
+    def _holds(self, head: Float[np.ndarray, "best"], asked: Summary, temperature: float | None) -> bool:
+        """Whether the best hold the nucleus: a look that is cheaper than to cut them in vain."""
+        assert temperature is not None
+        weight = boltzmann.weights(head, temperature, greatest=asked.greatest).sum()
+        return bool(weight >= self._filters.top_p * asked.mass)
 
     def _cut(
         self, logits: Float[np.ndarray, "some"], coin: float, mass: float | None, *, above: float = -math.inf

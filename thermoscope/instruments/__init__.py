@@ -6,7 +6,8 @@ A file in this folder is an instrument, and holds four names:
 - `Settings`, what it may be asked (`shape.settings`);
 - `read(settings, lab) -> Reading`, which looks (`shape.lab`, `shape.reading`).
 
-One that loads no model says so with a fifth, `LOADS_MODEL = False`: a setting named `model` is then what it
+One whose readings may hold a steering vector says so with `STEERS = True`; the command can then save it.
+One that loads no model says so with `LOADS_MODEL = False`: a setting named `model` is then what it
 is asked about.
 
 From these come the command, the address over HTTP, the JSON schema and the documentation's form.
@@ -117,6 +118,11 @@ class Instrument:
     def loads_model(self) -> bool:
         """Whether it looks into a running model."""
         return cast(bool, getattr(self.module, "LOADS_MODEL", True))
+
+    @property
+    def steers(self) -> bool:
+        """Whether its readings may hold a steering vector."""
+        return cast(bool, getattr(self.module, "STEERS", False))
 
     @property
     def settings(self) -> "type[Settings]":

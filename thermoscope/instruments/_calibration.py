@@ -6,9 +6,11 @@ squares in which no cost falls below zero give the costs; the output projection,
 timed apart. How far a model of another shape may lie off is seen by leaving each shape out of the fit.
 """
 
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain, combinations
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -123,13 +125,15 @@ def least(amounts: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[
     wanted = np.array(amounts) / np.array(seconds)[:, None]
     scale = wanted.max(axis=0)
     used = [at for at in range(wanted.shape[1]) if scale[at] > 0]
-    solved = np.zeros(wanted.shape[1])
-    while used:
-        found = np.linalg.lstsq(wanted[:, used] / scale[used], np.ones(len(wanted)), rcond=None)[0]
-        if (found >= 0).all():
-            solved[used] = found / scale[used]
-            break
-        used.pop(int(found.argmin()))
+    solved, error = np.zeros(wanted.shape[1]), math.inf
+    # Those that are not zero solve the plain problem without the others; there are few sets to try.
+    for some in chain.from_iterable(combinations(used, size) for size in range(1, len(used) + 1)):
+        columns = wanted[:, some] / scale[[*some]]
+        found = np.linalg.lstsq(columns, np.ones(len(wanted)), rcond=None)[0]
+        left = float(np.square(columns @ found - 1).sum())
+        if (found >= 0).all() and left < error:
+            solved[:], error = 0, left
+            solved[[*some]] = found / scale[[*some]]
     return [float(each) for each in solved]
 
 

@@ -109,7 +109,7 @@ def _devices(job: Job) -> tuple[dict[str, float], list[tuple[str, float, bool, i
         usable = devices.usable(device)
         fits = spread.needed(1) <= usable
         count = search.fewest_devices(one, device, spread)
-        rows.append((name, usable / GIB, fits, count, search.largest_batch(one, device) if fits else 0))
+        rows.append((name, usable / GIB, fits, count, search.largest_batch(one, device)))
     rows.sort(key=lambda row: row[1])
     return {row[0]: row[1] for row in rows} | {"": spread.needed(1) / GIB}, rows
 

@@ -114,8 +114,8 @@ def _between(run: "Rerun") -> Reading:
             )
         count = scores.shape[-1]
         notes.append(
-            f"A head's kurtosis is of {count} scores, so at most {count - 5 + 1 / (count - 1):.2f}, where "
-            "it reads one step alone."
+            f"A head's kurtosis is of {count} scores, and so at most {count - 5 + 1 / (count - 1):.2f}, "
+            "where it reads one step alone."
         )
     else:
         notes.append(f"With {steps} steps there are too few for receiver heads, which take {FEWEST}.")

@@ -68,7 +68,7 @@ class Settings(shape.Settings):
         0.1, meaning="A pass of the draft model over one of the model.", unit="share", ge=0, le=1
     )
     calibrate: bool = setting(
-        False, meaning="Measure this machine (under a minute) and keep its profile.", unit="switch"
+        False, meaning="Measure this machine, a precision at a time, and keep its profile.", unit="switch"
     )
 
 

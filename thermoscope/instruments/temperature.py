@@ -152,7 +152,7 @@ def _distributions(settings: Settings, names: dict[int, str], z: Logits) -> Read
     ranked = [repr(name) for name in names.values()]
     return Reading(
         findings=[
-            f"At T = {label} the model has {math.exp(entropy):.3g} choices (perplexity); {names[best[0]]!r} "
+            f"At T = {label} the model has {_choices(math.exp(entropy))} (perplexity); {names[best[0]]!r} "
             f"gets {100 * top:.3g}%."
             for label, entropy, top in zip(labels, entropies, tops, strict=True)
         ],
@@ -206,6 +206,11 @@ def _distributions(settings: Settings, names: dict[int, str], z: Logits) -> Read
             ),
         ],
     )
+
+
+def _choices(perplexity: float) -> str:
+    count = f"{perplexity:,.0f}" if perplexity >= 999.5 else f"{perplexity:.3g}"
+    return f"{count} choice{'' if count == '1' else 's'}"
 
 
 def _curves(z: Logits) -> Reading:

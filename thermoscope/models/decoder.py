@@ -135,6 +135,15 @@ class Decoder:
         cache.extend(spans)
         return x
 
+    def onward(
+        self, first: int, x: Float[Tensor, "rows hidden"], spans: Sequence[Span], cache: KVCache
+    ) -> Float[Tensor, "rows hidden"]:
+        """The result of `forward` from the stream that layer `first` finds; lower layers are not run."""
+        plan = self.plan(spans, cache)
+        for index in range(first, len(self.layers)):
+            x = self.block(index, self.layers[index], x, plan, cache)
+        return x
+
     def embed(self, tokens: Int[Tensor, "rows"], plan: Plan) -> Float[Tensor, "rows hidden"]:
         """The residual stream that the first layer finds."""
         x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale

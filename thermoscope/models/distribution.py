@@ -80,15 +80,15 @@ def draw(
     """
     if len(logits) > FEW and build.available():
         library = build.library()
+        rest = (len(logits), greatest, temperature, key, library.threads_for(len(logits)))
         token: int
         if ids is None and logits.dtype == np.float32:
-            token = library.draw(logits.ctypes.data, len(logits), greatest, temperature, key, library.threads)
+            z = np.ascontiguousarray(logits)
+            token = library.draw(z.ctypes.data, *rest)
         else:
-            token = library.draw_among(
-                logits.astype(np.float64, copy=False).ctypes.data,
-                None if ids is None else ids.ctypes.data,
-                *(len(logits), greatest, temperature, key, library.threads),
-            )
+            z = np.ascontiguousarray(logits, dtype=np.float64)
+            which = None if ids is None else np.ascontiguousarray(ids, dtype=np.int64)
+            token = library.draw_among(z.ctypes.data, None if which is None else which.ctypes.data, *rest)
         return token
     members = np.arange(len(logits)) if ids is None else ids
     with np.errstate(over="ignore"):  # a tiny T sends differences to infinity

@@ -6,6 +6,7 @@ its own, in which a row's numbers do not depend on the company that it is in.
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,19 +91,8 @@ class Fused:
         interventions: Mapping[int, Sequence[Intervention]] | None = None,
     ) -> Float[Tensor, "rows hidden"]:
         """What `Decoder.forward` does; probes see the same quantities, interventions change the same."""
-        cache.check(spans)
         x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
-        count = len(x)
-        # The step writes by address: what does not fit would land in another's place.
-        if count != (places := sum(span.count for span in spans)):
-            raise ValueError(f"tokens: got {count} tokens for spans of {places}, expected as many.")
-        if cache.keys.dtype != self.cache_type:
-            raise ValueError(f"cache: got {cache.keys.dtype}, expected {self.cache_type}.")
-        integers = ctypes.c_int32 * count
-        slots = integers(*(span.slot for span in spans for _ in range(span.count)))
-        positions = integers(*(span.start + i for span in spans for i in range(span.count)))
-        rows = native.Rows(count, ctypes.addressof(slots), ctypes.addressof(positions))
-        self._turn(cache.context)
+        rows, _held = self._rows(len(x), spans, cache)
         if probe is None and not interventions:
             self._run(x, rows, cache, 0, len(self.layers), native.Taps())
         else:
@@ -110,6 +100,15 @@ class Fused:
             changes = Interventions(interventions or {}, where.slots, where.positions)
             x = self._by_layer(x, rows, where, cache, probe or NOBODY, changes)
         cache.extend(spans)
+        return x
+
+    def onward(
+        self, first: int, x: Float[Tensor, "rows hidden"], spans: Sequence[Span], cache: KVCache
+    ) -> Float[Tensor, "rows hidden"]:
+        """What `Decoder.onward` does."""
+        rows, _held = self._rows(len(x), spans, cache)
+        x = x.float().clone()  # the step adds to x in place
+        self._run(x, rows, cache, first, len(self.layers), native.Taps())
         return x
 
     def logits(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
@@ -126,6 +125,20 @@ class Fused:
             self._library.threads,
         )
         return logits
+
+    def _rows(self, count: int, spans: Sequence[Span], cache: KVCache) -> tuple[native.Rows, Any]:
+        """Where rows stand, by address; and what must be kept for as long as the addresses are used."""
+        cache.check(spans)
+        # The step writes by address: what does not fit would land in another's place.
+        if count != (places := sum(span.count for span in spans)):
+            raise ValueError(f"tokens: got {count} tokens for spans of {places}, expected as many.")
+        if cache.keys.dtype != self.cache_type:
+            raise ValueError(f"cache: got {cache.keys.dtype}, expected {self.cache_type}.")
+        integers = ctypes.c_int32 * count
+        slots = integers(*(span.slot for span in spans for _ in range(span.count)))
+        positions = integers(*(span.start + i for span in spans for i in range(span.count)))
+        self._turn(cache.context)
+        return native.Rows(count, ctypes.addressof(slots), ctypes.addressof(positions)), (slots, positions)
 
     def _run(
         self, x: Tensor, rows: native.Rows, cache: KVCache, first: int, last: int, taps: native.Taps

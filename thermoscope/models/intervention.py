@@ -49,6 +49,22 @@ class Add:
 
 
 @dataclass(frozen=True, eq=False)
+class Lean:
+    """γ cos(h, task) · `vector` is added to the stream h that `layer` finds, at positions from `first` on."""
+
+    layer: int
+    vector: Float[Tensor, "hidden"]
+    task: Float[Tensor, "hidden"]
+    gamma: float
+    first: int = 0
+
+    def added(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows hidden"]:
+        """What each row would be given."""
+        similar = torch.nn.functional.cosine_similarity(x, self.task.to(x.dtype)[None], dim=1)
+        return self.gamma * similar[:, None] * self.vector.to(x.dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class Overwrite:
     """The keys and values of `positions` of `layer` are replaced for every token after the last of them.
 
@@ -66,7 +82,7 @@ class Overwrite:
         return max(self.positions) + 1
 
 
-Intervention = Suppress | Patch | Add | Overwrite
+Intervention = Suppress | Patch | Add | Lean | Overwrite
 
 
 class Interventions:
@@ -82,7 +98,7 @@ class Interventions:
         positions: Int[Tensor, "rows"],
     ) -> None:
         self._positions = positions
-        self._stream: list[tuple[Patch | Add, Bool[Tensor, "rows"]]] = []
+        self._stream: list[tuple[Patch | Add | Lean, Bool[Tensor, "rows"]]] = []
         self._hidden: list[tuple[Collection[int] | None, Bool[Tensor, "rows length"]]] = []
         for slot, interventions in by_slot.items():
             here = slots == slot
@@ -103,6 +119,9 @@ class Interventions:
                 if each.positions is not None:
                     here = here & torch.isin(self._positions, torch.tensor([*each.positions]))
                 x = torch.where(here[:, None], x + each.vector.to(x.dtype), x)
+            elif isinstance(each, Lean):
+                here = here & (self._positions >= each.first)
+                x = torch.where(here[:, None], x + each.added(x), x)
             else:
                 matches = here[:, None] & (self._positions[:, None] == torch.tensor([*each.positions]))
                 row, which = matches.nonzero(as_tuple=True)
@@ -138,6 +157,8 @@ def first_touched(interventions: Iterable[Intervention], length: int) -> int:
             touched: Iterable[int] = (query for query in queries if query > min(each.keys))
         elif isinstance(each, Overwrite):
             touched = range(each.until, length)
+        elif isinstance(each, Lean):
+            touched = range(each.first, length)
         else:
             touched = range(length) if each.positions is None else each.positions
         first = min(first, min(touched, default=length))
@@ -147,7 +168,7 @@ def first_touched(interventions: Iterable[Intervention], length: int) -> int:
 def check(interventions: Iterable[Intervention], length: int, config: ModelConfig) -> None:
     """Refuse what a sequence of this length in this model has no place for.
 
-    **Errors:** `InvalidRequest` for a position, a layer or a shape that does not fit.
+    **Errors:** `InvalidRequest` for a position, a layer or a shape that does not fit, or NaN or ∞.
     """
     hidden, heads = config.hidden, (config.kv_heads, config.head_dim)
     for each in interventions:
@@ -164,6 +185,9 @@ def check(interventions: Iterable[Intervention], length: int, config: ModelConfi
             case Add():
                 positions, layers = {*(each.positions or ())}, {each.layer}
                 tensors = [(each.vector, (hidden,))]
+            case Lean():
+                positions, layers = {each.first}, {each.layer}
+                tensors = [(each.vector, (hidden,)), (each.task, (hidden,))]
             case Overwrite():
                 positions, layers, last = {*each.positions}, {each.layer}, config.layers - 1
                 tensors = [(kv, (len(each.positions), *heads)) for kv in (each.keys, each.values)]
@@ -174,6 +198,8 @@ def check(interventions: Iterable[Intervention], length: int, config: ModelConfi
                 raise InvalidRequest(
                     f"{name}: got a tensor of shape {list(tensor.shape)}, expected {list(shape)}."
                 )
+            if not tensor.isfinite().all():  # it would end every answer of its step
+                raise InvalidRequest(f"{name}: got NaN or infinity in a tensor, expected numbers.")
         if isinstance(each, Overwrite) and not positions:
             raise InvalidRequest(f"{name}: got no positions, expected at least one.")
 

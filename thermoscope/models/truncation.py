@@ -8,13 +8,12 @@ import ctypes
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from thermoscope.laws import boltzmann, truncation
-from thermoscope.laws.truncation import EQUAL, Kept
+from thermoscope.laws import boltzmann, dynamic_temperature, truncation
+from thermoscope.laws.truncation import EQUAL, Kept, Ties
 from thermoscope.models.kernels import build
 
 FEW = 1024  # logits that numpy looks through before the kernel is called
@@ -30,7 +29,7 @@ def mass(logits: Float[np.ndarray, "some"], temperature: float, greatest: float)
 def entropy(logits: Float[np.ndarray, "some"]) -> float:
     """In nats, at T = 1."""
     if not _native(logits, 1.0):
-        return float(boltzmann.state(logits[np.isfinite(logits)]).entropy)
+        return dynamic_temperature.entropy(logits)
     total, moment = _weigh(logits, 1.0, float(logits.max()))
     return max(0.0, math.log(total) - moment / total)
 
@@ -52,16 +51,22 @@ def nucleus(
     return _fewest(logits, p, temperature, greatest, 0.0, mass, beyond)
 
 
-def typical(logits: Float[np.ndarray, "vocab"], p: float, temperature: float = 1.0, **rules: Any) -> Kept:
+def typical(
+    logits: Float[np.ndarray, "vocab"],
+    p: float,
+    temperature: float = 1.0,
+    *,
+    ties: Ties = "lower",
+    beyond: bool = False,
+) -> Kept:
     """`truncation.typical` of logits that are a distribution's."""
-    beyond = rules.get("beyond", False)
-    if not _native(logits, temperature) or p == 1 or rules.get("ties", "lower") == "all":
-        return truncation.typical(logits, p, temperature, **rules)
+    if not _native(logits, temperature) or p == 1 or ties == "all":
+        return truncation.typical(logits, p, temperature, ties=ties, beyond=beyond)
     greatest = float(logits.max())
     total, moment = _weigh(logits, temperature, greatest)
     middle = moment / total
     if middle == 0:  # one token has all the mass
-        return truncation.typical(logits, p, temperature, **rules)
+        return truncation.typical(logits, p, temperature, beyond=beyond)
     return _fewest(logits, p, temperature, greatest, middle, total, beyond)
 
 
@@ -75,7 +80,10 @@ def _native(logits: Float[np.ndarray, "some"], temperature: float) -> bool:
 def _weigh(logits: Float[np.ndarray, "some"], temperature: float, greatest: float) -> tuple[float, float]:
     """Σ w and Σ w x with x = (z − greatest) / T and w = exp(x)."""
     library, sums = build.library(), (ctypes.c_double * 2)()
-    library.weigh(logits.ctypes.data, len(logits), greatest, temperature, library.threads, sums)
+    logits = np.ascontiguousarray(logits, dtype=np.float64)
+    library.weigh(
+        logits.ctypes.data, len(logits), greatest, temperature, library.threads_for(len(logits)), sums
+    )
     return sums[0], sums[1]
 
 
@@ -88,7 +96,7 @@ def _fewest(
     mass: float,
     beyond: bool,
 ) -> Kept:
-    members = np.empty(len(logits), dtype=np.int64)
+    logits, members = np.ascontiguousarray(logits, dtype=np.float64), np.empty(len(logits), dtype=np.int64)
     goal = p * mass * (1 + EQUAL if beyond else 1 - EQUAL)
     count = build.library().fewest(
         logits.ctypes.data, len(logits), greatest, temperature, middle, goal, beyond, members.ctypes.data

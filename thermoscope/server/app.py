@@ -1,7 +1,7 @@
 """The addresses of the server, and who answers at each."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from thermoscope.server.stream import Stream
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.steering import Steering
 
 WEB = Path(__file__).parent.parent / "web"
 PAGE_HEADERS = {
@@ -36,11 +37,15 @@ PAGE_HEADERS = {
 
 
 def create_app(
-    model: "LanguageModel", aliases: Sequence[str] = (), hosts: Sequence[str] | None = None
+    model: "LanguageModel",
+    aliases: Sequence[str] = (),
+    hosts: Sequence[str] | None = None,
+    vectors: "Mapping[str, Steering] | None" = None,
 ) -> FastAPI:
     """The server of one loaded model, which answers to its own name and to its aliases.
 
     `hosts`: names that a Host header may have, as `Hosts` says; None for any, where no port is open.
+    `vectors`: what answers may be steered by, by name.
     """
     names = list(dict.fromkeys([model.name, *aliases]))
     started = int(time.time())
@@ -70,7 +75,7 @@ def create_app(
     async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         known(body.model)
-        request = await run_in_threadpool(engine_request, body, model.tokenizer)
+        request = await run_in_threadpool(engine_request, body, model.tokenizer, vectors)
         answers = Answers(model.runner, request)
         wording = Wording(body, request, model)
         if body.stream:

@@ -15,12 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class Hosts:
     """Answers to addresses, to localhost and to the given names, and to no other; its refusal is 403.
 
-    A request without the header is no browser's, and is answered.
+    `names` may have a port, which does not count. A request without the header is no browser's, and is
+    answered.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
         self.app = app
-        self._names = {"localhost", *map(_plain, names)}
+        self._names = {"localhost", *map(name, names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
@@ -37,14 +38,11 @@ class Hosts:
 
 
 def name(host: str) -> str:
-    """A Host header's name or address, without the port."""
+    """The name or address of a Host header, without its port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return _plain(host.rpartition(":")[0] if ":" in host else host)
-
-
-def _plain(host: str) -> str:
-    return host.lower().removesuffix(".")
+    bare = host.rpartition(":")[0] if ":" in host else host
+    return bare.lower().removesuffix(".")
 
 
 def _is_address(host: str) -> bool:

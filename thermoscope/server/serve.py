@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -14,6 +14,7 @@ from thermoscope.server.app import create_app
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.steering import Steering
 
 
 def serve(
@@ -23,6 +24,7 @@ def serve(
     port: int = 8000,
     aliases: Sequence[str] = (),
     hosts: Sequence[str] = (),
+    vectors: "Mapping[str, Steering] | None" = None,
 ) -> None:
     """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
 
@@ -34,7 +36,7 @@ def serve(
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, aliases, (host, *hosts)).run(sockets=[listener])
+        Server(model, aliases, (host, *hosts), vectors).run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -65,9 +67,13 @@ class Server(uvicorn.Server):
     """uvicorn, which stops the engine before it waits for open connections to end."""
 
     def __init__(
-        self, model: "LanguageModel", aliases: Sequence[str] = (), hosts: Sequence[str] = ()
+        self,
+        model: "LanguageModel",
+        aliases: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+        vectors: "Mapping[str, Steering] | None" = None,
     ) -> None:
-        app = create_app(model, aliases, hosts)
+        app = create_app(model, aliases, hosts, vectors)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )

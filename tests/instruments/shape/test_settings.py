@@ -13,6 +13,7 @@ class Settings(shape.Settings):
 
     prompt: Text = setting(meaning="A text.", unit="text", argument=True, min_length=1, max_length=20)
     temperature: Temperature = setting(1.0, meaning="T.", unit="nats")
+    aside: Text | None = setting(None, meaning="Another.", unit="text", min_length=2)
     temperatures: Many[Temperature] = setting((1.0,), meaning="Some T.", unit="nats", min_length=1)
     count: int = setting(3, meaning="A number.", unit="tokens", ge=1, le=10)
     share: float | None = setting(None, meaning="A share.", unit="share", ge=0, le=1)
@@ -49,7 +50,8 @@ def test_json_s_lists_and_infinity_are_taken():
         ({"temperature": -1}, "temperature: got -1, expected greater than or equal to 0."),
         ({"temperature": math.nan}, "temperature: got nan, expected greater than or equal to 0."),
         ({"temperature": "hot"}, "temperature: got 'hot', expected a valid number."),
-        ({"temperatures": []}, "temperatures: got [], expected at least 1 item after validation, not 0."),
+        ({"aside": ""}, "aside: got '', expected at least 2 characters."),
+        ({"temperatures": []}, "temperatures: got [], expected at least 1 item."),
         ({"temperatures": "1"}, "temperatures: got '1', expected a list."),
         ({"temperatures": [1, -1]}, "temperatures[1]: got -1, expected greater than or equal to 0."),
         ({"count": 1.5}, "count: got 1.5, expected a valid integer."),

@@ -1,13 +1,17 @@
 // The kernel without Python, on random numbers that are the same everywhere: prints a checksum for every case, so
 // that two builds can be held against each other. With the argument `time`, nanoseconds of a product instead.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <vector>
 
 #include "blocks.h"
+#include "distribution.h"
+#include "doubles.h"
 #include "step.h"
 #include "team.h"
+#include "truncation.h"
 
 using namespace thermoscope;
 
@@ -304,6 +308,87 @@ void networks() {
     Tiny(64, 4, true, true, true, GELU_TANH, 128, 64).check("heads of 64, window 128");
 }
 
+void expect(bool right, const char* what, double got, double expected) {
+    if (right) return;
+    std::printf("%s: got %.17g, expected %.17g\n", what, got, expected);
+    ++failures;
+}
+
+template <int DEGREE>
+void exponentials(double most) {
+    double x[WIDE], y[WIDE];
+    for (double at = -800; at <= 0; at += 0.0137 * WIDE) {
+        for (int i = 0; i < WIDE; ++i) x[i] = at + 0.0137 * i;
+        store_doubles(y, exp_doubles<DEGREE>(load_doubles(x)));
+        for (int i = 0; i < WIDE; ++i)
+            expect(std::fabs(y[i] - std::exp(x[i])) <= most * std::exp(x[i]) + 0x1p-1074, "exp", y[i], std::exp(x[i]));
+    }
+    std::fill_n(x, WIDE, -INFINITY);
+    store_doubles(y, exp_doubles<DEGREE>(load_doubles(x)));
+    expect(y[0] == 0, "exp of -inf", y[0], 0);
+    std::fill_n(x, WIDE, NAN);
+    store_doubles(y, exp_doubles<DEGREE>(load_doubles(x)));
+    expect(y[0] != y[0], "exp of NaN", y[0], NAN);
+}
+
+// Sums, cuts and draws against plain loops; their last bits differ between builds, so nothing is printed.
+void distributions() {
+    exponentials<13>(0x1p-50);
+    exponentials<5>(1e-5);
+    Random random{9};
+    constexpr int VOCAB = 3001;
+    for (int turn = 0; turn < 40; ++turn) {
+        std::vector<float> row = numbers(random, VOCAB, turn % 2 ? 12 : 3);
+        if (turn % 4 == 0)
+            for (float& each : row) each = std::round(each);  // ties
+        if (turn % 5 == 0)
+            for (int i = 0; i < VOCAB; i += 3) row[i] = -INFINITY;
+        const std::vector<double> z(row.begin(), row.end());
+        const double greatest = *std::max_element(z.begin(), z.end()), temperature = turn % 3 ? 0.7 : 2;
+        std::vector<double> w(VOCAB), far(VOCAB);
+        double mass = 0, moment = 0;
+        for (int i = 0; i < VOCAB; ++i) {
+            const double x = (z[i] - greatest) / temperature;
+            mass += w[i] = std::exp(x);
+            if (w[i] > 0) moment += w[i] * x;
+        }
+        const Weights sums = weigh(z.data(), VOCAB, greatest, temperature, 2);
+        expect(std::fabs(sums.mass - mass) < 1e-12 * mass, "mass", sums.mass, mass);
+        expect(std::fabs(sums.moment - moment) < 1e-12 * (mass + std::fabs(moment)), "moment", sums.moment, moment);
+        for (double middle : {0.0, moment / mass})
+            for (double share : {0.0, 0.3, 0.9, 0.9999}) {
+                std::vector<int> order(VOCAB);
+                for (int i = 0; i < VOCAB; ++i) {
+                    order[i] = i;
+                    far[i] = middle == 0 ? greatest - z[i] : std::fabs((z[i] - greatest) / temperature - middle);
+                }
+                std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return far[a] < far[b]; });
+                size_t kept = 0;
+                for (double sum = 0; kept < VOCAB && sum < share * mass * (1 - 1e-9);) sum += w[order[kept++]];
+                order.resize(std::max<size_t>(kept, 1));
+                std::sort(order.begin(), order.end());
+                std::vector<int64_t> members(VOCAB);
+                members.resize(fewest(z.data(), VOCAB, greatest, temperature, middle, share * mass * (1 - 1e-9), false,
+                                      members.data()));
+                if (!std::equal(order.begin(), order.end(), members.begin(), members.end()))
+                    expect(false, "tokens kept", double(members.size()), double(order.size()));
+            }
+        double best = -INFINITY;
+        int64_t winner = -1;
+        const uint64_t key = random.next();
+        std::vector<int64_t> ids(VOCAB);
+        for (int i = 0; i < VOCAB; ++i) {
+            ids[i] = i;
+            const double g = -std::log(-std::log1p(-std::min(tail(uint64_t(i), key), 1 - 0x1p-53)));
+            if ((z[i] - greatest) / temperature + g > best) best = (z[i] - greatest) / temperature + g, winner = i;
+        }
+        const int64_t of_floats = draw(row.data(), nullptr, VOCAB, greatest, temperature, key, 2);
+        const int64_t of_doubles = draw(z.data(), ids.data(), VOCAB, greatest, temperature, key, 3);
+        expect(of_floats == winner, "drawn", double(of_floats), double(winner));
+        expect(of_doubles == winner, "drawn among some", double(of_doubles), double(winner));
+    }
+}
+
 void time() {
     for (int bits : {4, 8})
         for (int rows : {1, 8}) {
@@ -331,5 +416,6 @@ int main(int count, char** arguments) {
     functions();
     products();
     networks();
+    distributions();
     return failures ? 1 : 0;
 }

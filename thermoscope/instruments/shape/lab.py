@@ -182,6 +182,12 @@ class Lab:
             done += PREFILL_CHUNK
             self.progress(what, min(done, tokens), tokens)
 
+    def call(self, work: "Callable[[Model], Item]") -> Item:
+        """One piece of work on the engine's thread; others' tokens come before and after it."""
+        self._check_cancelled()
+        runner = self.model.runner
+        return runner.call(lambda: work(runner.engine.model), background=self._background)
+
     def last(self, tokens: Sequence[int], *, param: str = "text") -> Float[np.ndarray, "vocab"]:
         """The logits after the last token, in float64."""
         (row,) = self.logits(tokens, first=len(tokens) - 1, param=param)

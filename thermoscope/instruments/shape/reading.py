@@ -3,10 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.figure import Figure
+
+if TYPE_CHECKING:
+    from thermoscope.engine.steering import Steering
 
 EXACT = 1e-10  # the tolerance of an identity in float64, relative to what it is about
 
@@ -91,7 +94,7 @@ class Reading:
 
     - `findings`: what it shows, in sentences. `tables`, `figures`: the same in numbers and pictures.
     - `checks`: at least one, once it is whole. `notes`: where the card's form and the exact one differ, and
-      what was left out.
+      what was left out. `steering`: a vector that was found, for `--save` and for `steer=`.
     - The rest says what was read, and is filled in by the instrument that took it.
 
     Parts of a reading are readings, which `joined` puts together.
@@ -102,6 +105,7 @@ class Reading:
     checks: Sequence[Check] = ()
     figures: Sequence[Figure] = ()
     notes: Sequence[str] = ()
+    steering: "Steering | None" = None
     card: str = ""
     question: str = ""
     law: str = ""
@@ -155,6 +159,7 @@ def joined(*parts: Reading) -> Reading:
         checks=[each for part in parts for each in part.checks],
         figures=[each for part in parts for each in part.figures],
         notes=[each for part in parts for each in part.notes],
+        steering=next((part.steering for part in parts if part.steering is not None), None),
     )
 
 

@@ -99,6 +99,11 @@ def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[
             return f"{param}: got {got}, but this server cannot do that yet; leave it out.", param
         case "tuple_type":
             return f"{param}: got {got}, expected a list.", param
+        case "too_short" | "too_long" as bound:  # of a text, too, where something is checked after its type
+            side, key = ("least", "min_length") if bound == "too_short" else ("most", "max_length")
+            count, what = problem["ctx"][key], "character" if isinstance(problem["input"], str) else "item"
+            plural = "" if count == 1 else "s"
+            return f"{param}: got {got}, expected at {side} {count} {what}{plural}.", param
     expected = _BEFORE_EXPECTED.sub("", str(problem["msg"]))
     return f"{param}: got {got}, expected {expected[:1].lower()}{expected[1:]}.", param
 

@@ -167,13 +167,15 @@ int64_t draw(const Logit* logits, const int64_t* ids, int count, double greatest
     const int chunks = (count + CHUNK - 1) / CHUNK;
     Drawn winners[Team::MOST];
     Team& team = Team::only();
+    int racing = 1;  // after the call another one may have changed the team's size
     team.run(threads, [&](int me) {
+        if (me == 0) racing = team.size();
         const int first = int(int64_t(chunks) * me / team.size()) * CHUNK;
         const int last = std::min(count, int(int64_t(chunks) * (me + 1) / team.size()) * CHUNK);
         winners[me] = race(logits, ids, first, last, greatest, temperature, key);
     });
     Drawn winner = winners[0];
-    for (int i = 1; i < team.size(); ++i)
+    for (int i = 1; i < racing; ++i)
         if (winners[i].value > winner.value) winner = winners[i];
     return winner.token;
 }

@@ -99,6 +99,8 @@ class Library:
     `threads`: how many run a call, one for each physical core unless it is set.
     """
 
+    ALONE = 2**17  # numbers that one thread looks through sooner than another wakes
+
     def __init__(self, path: Path) -> None:
         self.threads = cores()
         handle = ctypes.CDLL(str(path))
@@ -140,6 +142,10 @@ class Library:
         )
         self.read = function("read", c_void_p, c_int64, c_int, result=c_int64)
         self.unembed = function("unembed", matrix, c_void_p, c_float, c_void_p, c_int, c_void_p, c_int)
+
+    def threads_for(self, numbers: int) -> int:
+        """How many threads look through so many numbers, between two steps, when the others sleep."""
+        return self.threads if numbers > self.ALONE else 1
 
     def fault(self) -> str | None:
         """What is wrong with it, told by one product of whole numbers, which must come out exact."""

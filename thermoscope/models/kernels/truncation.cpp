@@ -37,9 +37,9 @@ struct Near {
         };
         int i = 0;
         for (; i + WIDE <= all; i += WIDE) keep(distance(load_doubles(logits + i)), tokens_from(i));
-        if (i < all) {  // the last ones, with lanes that no distance reaches
+        if (i < all) {  // the last ones, with lanes that are near to nothing
             double rest[WIDE];
-            std::fill_n(rest, WIDE, -std::numeric_limits<double>::infinity());
+            std::fill_n(rest, WIDE, std::numeric_limits<double>::quiet_NaN());
             std::copy_n(logits + i, all - i, rest);
             keep(distance(load_doubles(rest)), tokens_from(i));
         }
@@ -111,7 +111,9 @@ int fewest(const double* logits, int count, double greatest, double temperature,
     int possible = 0;
     for (int i = 0; i < count; ++i) possible += logits[i] > -std::numeric_limits<double>::infinity();
     double reach = middle == 0 ? 2 * std::clamp(temperature, 1e-3, 1e3) : 1;
-    while (!reached(near.find(logits, count, greatest, temperature, middle, reach)) && near.count < possible)
+    // What is no number's distance away has no weight, and a slice of ∞ no place.
+    while (!reached(near.find(logits, count, greatest, temperature, middle, reach)) && near.count < possible &&
+           reach <= std::numeric_limits<double>::max() / 2)
         reach *= 2;
     const double *distances = near.distances.data(), *weights = near.weights.data();
     const int64_t* ids = near.ids.data();

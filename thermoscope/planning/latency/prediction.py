@@ -54,6 +54,11 @@ class Request:
                 f"{self.shape.context} together, the context of {self.shape.name}.",
                 param="input",
             )
+        if self.shape.layers % self.stages:
+            raise InvalidRequest(
+                f"stages: got {self.stages}, expected a divisor of {self.shape.layers}, the layers.",
+                param="stages",
+            )
 
     @property
     def several(self) -> bool:

@@ -132,12 +132,13 @@ def changes(job: Job) -> Iterator[Change]:
     if job.offload == "none" and job.whole:
         yield Change("offload optimizer", "the step at PCIe's pace", replace(job, offload="optimizer"))
     if job.method in ("full", "lora"):
-        small = replace(
-            job, method="lora", adapter=job.adapter or Adapter(rank=16), precision=_narrow(job.precision)
-        )
+        precision = _narrow(job.precision)
+        small = replace(job, method="lora", adapter=job.adapter or Adapter(rank=16), precision=precision)
+        also = "" if precision == job.precision else f", precision {precision}"
         if job.whole:
-            yield Change("method lora", "only an adapter is trained", small)
-        yield Change("method qlora", "frozen weights in 4 bits", replace(small, method="qlora"))
+            yield Change(f"method lora{also}", "only an adapter is trained", small)
+        four = replace(small, method="qlora", wide_stream=True)  # as peft prepares one
+        yield Change(f"method qlora{also}", "frozen weights in 4 bits", four)
     if job.sequence > 1024:
         yield Change("seq 1024", "longer rows are cut", replace(job, sequence=1024))
 

@@ -99,6 +99,12 @@ class Training:
             )
         if (self.adapter is None) == self.method.endswith("lora"):
             raise InvalidRequest(f"method: {self.method} and an adapter: expected both or neither.")
+        if self.whole and self.form in storage.QUANTISED:
+            raise InvalidRequest(
+                f"weights: got {self.form!r} with method full, which trains them; expected "
+                f"{', '.join(storage.WIDTHS)}, or a method that leaves them frozen, such as qlora.",
+                param="weights",
+            )
         self.parallel.check(self.shape, self.sequence)
 
     @property
