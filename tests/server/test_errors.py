@@ -159,6 +159,7 @@ WRONG = [
     ("thermoscope", {"xtc_threshold": -1}, "thermoscope.xtc_threshold"),
     ("thermoscope", {"mirostat_tau": -1}, "thermoscope.mirostat_tau"),
     ("thermoscope", {"mirostat_eta": -1}, "thermoscope.mirostat_eta"),
+    ("thermoscope", {"steer": ""}, "thermoscope.steer"),
     ("thermoscope", {"dynatemp_range": -1}, "thermoscope.dynatemp_range"),
     ("thermoscope", {"dynatemp_exponent": "steep"}, "thermoscope.dynatemp_exponent"),
     ("thermoscope", {"dry_multiplier": -1}, "thermoscope.dry_multiplier"),

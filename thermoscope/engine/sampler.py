@@ -80,10 +80,12 @@ class Sampler:
         record = None
         if tokenizer is not None or self._mu < math.inf:
             drawn = self._drawn(logits, asked, left)
+            logprob = drawn.logprob(float(logits.at(np.array([token]))[0]))
             if tokenizer is not None:
                 removed = self._removed(logits, asked, left, drawn)
-                record = _record(logits, raw, left, drawn, removed, token, tokenizer)
-            self._steer(drawn.logprob(float(logits.at(np.array([token]))[0])), left.cuts)
+                record = _record(logits, raw, left, drawn, removed, token, logprob, tokenizer)
+            if self._mu < math.inf:
+                self._steer(logprob, left.cuts)
         self._adjustments.say(token)
         return token, record
 
@@ -170,20 +172,25 @@ class Sampler:
 
     def _steer(self, logprob: float, cuts: Sequence[Cut]) -> None:
         """Let Mirostat see the surprise of a token that had this probability among what was left."""
-        if self._mu == math.inf:
-            return
         if not self._profile.mirostat_alone:  # in front of its own cut, then
             logprob += sum(math.log1p(-cut.law.removed) for cut in cuts if cut.law and cut.name == "mirostat")
         self._mu = mirostat.steered(self._mu, logprob, self._filters.mirostat_tau, self._filters.mirostat_eta)
 
 
 def _record(
-    logits: Logits, raw: Summary, left: Left, drawn: Drawn, removed: float, token: int, tokenizer: Tokenizer
+    logits: Logits,
+    raw: Summary,
+    left: Left,
+    drawn: Drawn,
+    removed: float,
+    token: int,
+    logprob: float,
+    tokenizer: Tokenizer,
 ) -> Record:
     best = logits.row[raw.best]
     return Record(
         logprob=float(logits.row[token]) - raw.log_z,
-        sampler_logprob=drawn.logprob(float(logits.at(np.array([token]))[0])),
+        sampler_logprob=logprob,
         entropy=raw.entropy,
         log_z=raw.log_z,
         kept=len(logits.row) if left.members is None else len(left.members),

@@ -99,7 +99,7 @@ class Library:
     `threads`: how many run a call, one for each physical core unless it is set.
     """
 
-    ALONE = 2**17  # numbers that one thread looks through sooner than another wakes
+    ALONE = 2**15  # numbers that one thread looks through sooner than another wakes
 
     def __init__(self, path: Path) -> None:
         self.threads = cores()
