@@ -19,13 +19,11 @@ from rich.table import Table
 
 import thermoscope
 from benchmarks.studies.results import Results
-from benchmarks.studies.study import INTERRUPTED, save
+from benchmarks.studies.study import drawing, save
 from thermoscope.engine.language_model import DEFAULT
-from thermoscope.errors import ThermoscopeError
 from thermoscope.instruments import _pairs, _task
 from thermoscope.instruments._task import CONTROLS, Measured
 from thermoscope.instruments._vectors import METHODS
-from thermoscope.instruments.shape import page
 from thermoscope.instruments.shape.figure import COLOURS
 from thermoscope.instruments.shape.lab import Lab
 from thermoscope.instruments.shape.source import File
@@ -35,17 +33,10 @@ SIZES = {"train": 64, "test": 200, "shots": 5, "seed": 0}
 
 def main() -> None:
     arguments = parse()
-    try:
-        if arguments.figure:
-            page.check(arguments.figure)
+    with drawing(arguments):
         rows = measured(arguments)
         if arguments.figure:
             save(draw(rows), arguments.figure)
-    except KeyboardInterrupt:
-        Console(stderr=True).print(f"stopped; the same command goes on from {arguments.results}")
-        raise SystemExit(INTERRUPTED) from None
-    except (ThermoscopeError, OSError) as error:
-        raise SystemExit(f"study: {error}") from None
     Console(width=150).print(table(rows))
     print(json.dumps({"study": "prompting", "model": arguments.model, **sizes(arguments), "tasks": rows}))
 

@@ -24,13 +24,12 @@ from rich.table import Table
 
 import thermoscope
 from benchmarks.studies.results import Results
-from benchmarks.studies.study import INTERRUPTED, save
+from benchmarks.studies.study import drawing, save
 from thermoscope.engine.language_model import DEFAULT, LanguageModel
-from thermoscope.errors import InvalidRequest, ThermoscopeError
+from thermoscope.errors import InvalidRequest
 from thermoscope.instruments._chain import CONTENT_FREE, Chain, chained
 from thermoscope.instruments._reads import FEWEST, RECEIVERS, receivers, vertical
 from thermoscope.instruments._rerun import Rerun
-from thermoscope.instruments.shape import page
 from thermoscope.instruments.shape.lab import Lab
 from thermoscope.laws import attention, bootstrap, early_answering
 from thermoscope.models.intervention import Suppress
@@ -58,9 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.solutions < 4:
         parser.error(f"--solutions: got {arguments.solutions}, expected 4 or more: two in each half")
-    try:
-        if arguments.figure:
-            page.check(arguments.figure)
+    with drawing(arguments):
         with thermoscope.load(arguments.model, context=CONTEXT) as lm:
             data = hashlib.sha256(arguments.data.read_bytes()).hexdigest()[:16]
             about = {"study": "reasoning", "model": lm.name, "precision": lm.precision, "data": data}
@@ -72,11 +69,6 @@ def main() -> None:
         show(result)
         if arguments.figure:
             save(draw(result), arguments.figure)
-    except KeyboardInterrupt:
-        Console(stderr=True).print(f"stopped; the same command goes on from {arguments.results}")
-        raise SystemExit(INTERRUPTED) from None
-    except (ThermoscopeError, OSError) as error:
-        raise SystemExit(f"study: {error}") from None
     print(json.dumps(result))
 
 

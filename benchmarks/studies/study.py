@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,23 @@ def parse(description: str | None, **defaults: int) -> argparse.Namespace:
     return arguments
 
 
+@contextmanager
+def drawing(arguments: argparse.Namespace) -> Iterator[None]:
+    """A study's run: its figure can be drawn, and what ends it early is one line and a status.
+
+    `arguments` has `figure` and `results`.
+    """
+    try:
+        if arguments.figure:
+            page.check(arguments.figure)
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print(f"stopped; the same command goes on from {arguments.results}")
+        raise SystemExit(INTERRUPTED) from None
+    except (ThermoscopeError, OSError) as error:
+        raise SystemExit(f"study: {error}") from None
+
+
 def run(
     name: str,
     arguments: argparse.Namespace,
@@ -94,9 +112,7 @@ def run(
     draw: Callable[[dict[str, Any]], Any],
 ) -> None:
     """The study from its arguments to its figure, and one JSON line last; Ctrl-C leaves what was found."""
-    try:
-        if arguments.figure:
-            page.check(arguments.figure)
+    with drawing(arguments):
         study = Study(name, arguments)
         try:
             result = {**study.about, "passages": arguments.passages, **measure(study)}
@@ -104,11 +120,6 @@ def run(
             study.close()
         if arguments.figure:
             save(draw(result), arguments.figure)
-    except KeyboardInterrupt:
-        Console(stderr=True).print(f"stopped; the same command goes on from {arguments.results}")
-        raise SystemExit(INTERRUPTED) from None
-    except (ThermoscopeError, OSError) as error:
-        raise SystemExit(f"study: {error}") from None
     print(json.dumps(result))
 
 
