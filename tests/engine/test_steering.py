@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.answers import finish
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
@@ -20,13 +21,7 @@ def vector(model):
 
 
 def spoken(model, requests, slots=4):
-    engine = Engine(model, slots=slots, context=64)
-    generations = [engine.prepare(request) for request in requests]
-    for generation in generations:
-        engine.submit(generation)
-    while engine.busy:
-        engine.step()
-    return [generation.sequences[0].trace for generation in generations]
+    return finish(Engine(model, slots=slots, context=64), requests)
 
 
 def request(*steer, prompt=PROMPT):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.answers import finish
 from tests.equivalence.agreement import assert_agree
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.replay import replay
@@ -98,17 +99,11 @@ def test_a_batch_gives_what_each_gives_alone(both):
     greedy = Sampling(temperature=0.0, max_tokens=12, ignore_eos=True)
     asked = [Request(prompt=tuple(TOKENS[at : at + 9].tolist()), sampling=greedy) for at in (0, 11, 23)]
 
-    def finish(slots, requests):
-        engine = Engine(model, slots=slots, context=64)
-        generations = [engine.prepare(request) for request in requests]
-        for generation in generations:
-            engine.submit(generation)
-        while engine.busy:
-            engine.step()
-        return [generation.sequences[0].trace for generation in generations]
+    def spoken(slots, requests):
+        return finish(Engine(model, slots=slots, context=64), requests)
 
-    for together, request in zip(finish(3, asked), asked, strict=True):
-        (alone,) = finish(1, [request])
+    for together, request in zip(spoken(3, asked), asked, strict=True):
+        (alone,) = spoken(1, [request])
         assert alone.tokens == together.tokens
         for a, b in zip(alone.steps, together.steps, strict=True):
             assert a.record.logprob == pytest.approx(b.record.logprob, abs=1e-4)

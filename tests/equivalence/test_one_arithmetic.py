@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.answers import finish
 from tests.prompts import PROMPTS
 from thermoscope.engine import scheduler
 from thermoscope.engine.engine import Engine
@@ -46,15 +47,6 @@ def requests(model):
 def alone(real):
     """Every request's trace with the engine to itself: what the others are held to."""
     return [finish(Engine(real, slots=1, context=512), [request])[0] for request in requests(real)]
-
-
-def finish(engine, asked):
-    generations = [engine.prepare(request) for request in asked]
-    for generation in generations:
-        engine.submit(generation)
-    while engine.busy:
-        engine.step()
-    return [generation.sequences[0].trace for generation in generations]
 
 
 def margin(model, request, said, token, rival):
