@@ -1,4 +1,4 @@
-"""How answers are to be drawn: from a request's fields into the engine's terms, for every address the same."""
+"""How answers are to be drawn: a request's fields in the engine's terms, for every address the same."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
