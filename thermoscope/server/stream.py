@@ -14,25 +14,6 @@ Pieces = AsyncIterator[dict[str, Any]]
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies must pass events on at once
 
 
-class Stream(EventSourceResponse):
-    """The response to a request with stream = true. A client that goes away frees its slots.
-
-    `pieces`: what is said. `frames`: how that goes over the wire, as `unnamed` or `named` events.
-    """
-
-    def __init__(
-        self, pieces: Pieces, answers: Answers, frames: Callable[[Pieces], AsyncIterator[bytes]] | None = None
-    ) -> None:
-        super().__init__((frames or unnamed)(pieces), headers=HEADERS)
-        self._answers = answers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._answers.cancel()
-
-
 async def unnamed(chunks: Pieces) -> AsyncIterator[bytes]:
     """Events as the completions have them: data alone; last an error, or [DONE] after a good end."""
     try:
@@ -49,6 +30,25 @@ async def named(events: Pieces) -> AsyncIterator[bytes]:
     """Events that are named for their type, and say themselves how it ended."""
     async for event in events:
         yield format_sse_event(data_str=_json(event), event=event["type"])
+
+
+class Stream(EventSourceResponse):
+    """The response to a request with stream = true. A client that goes away frees its slots.
+
+    `pieces`: what is said. `frames`: how that goes over the wire, as `unnamed` or `named` events.
+    """
+
+    def __init__(
+        self, pieces: Pieces, answers: Answers, frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed
+    ) -> None:
+        super().__init__(frames(pieces), headers=HEADERS)
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answers.cancel()
 
 
 def _json(payload: dict[str, Any]) -> str:
