@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import FinishReason, Step, Trace
 from thermoscope.server.errors import describe
-from thermoscope.server.logprobs import logprobs
+from thermoscope.server.logprobs import best_of, item
 from thermoscope.server.responses.items import Item, new_id
 from thermoscope.server.responses.output import Event, Output
 from thermoscope.server.responses.schema import ResponsesRequest
@@ -75,7 +75,7 @@ class Wording:
     def kept(self, read: list[Item]) -> Kept:
         """What there is to keep of it, once it is complete; `read`: what it answers to."""
         return Kept(
-            bytes(JSONResponse(self.response).body), read, [_plain(item) for item in self._output.items]
+            bytes(JSONResponse(self.response).body), read, [_plain(said) for said in self._output.items]
         )
 
     def _finish(self, status: str) -> None:
@@ -100,18 +100,21 @@ class Wording:
         }
 
     def _logprobs(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
-        """As a completion has them, but that a token without bytes has an empty list of them here."""
-        items = logprobs(steps, self._tokenizer, self._body.top_logprobs or 0)
-        for token in (each for item in items for each in (item, *item["top_logprobs"])):
+        """Of each token that is part of the text; one without bytes has an empty list of them here."""
+        count, items = self._body.top_logprobs or 0, []
+        for step in steps:
+            if step.record is not None and not self._tokenizer.is_control(step.token):
+                items.append(item(self._tokenizer, step.token, step.record.logprob, best_of(step, count)))
+        for token in (each for one in items for each in (one, *one["top_logprobs"])):
             token["bytes"] = token["bytes"] or []
         return items
 
 
-def _plain(item: Item) -> Item:
+def _plain(said: Item) -> Item:
     """What was said, without how likely it was: so it is read again."""
-    if item["type"] != "message":
-        return item
-    return item | {"content": [part | {"logprobs": []} for part in item["content"]]}
+    if said["type"] != "message":
+        return said
+    return said | {"content": [part | {"logprobs": []} for part in said["content"]]}
 
 
 def _head(body: ResponsesRequest) -> dict[str, Any]:
