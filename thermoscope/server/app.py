@@ -17,6 +17,7 @@ from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
 from thermoscope.server.middleware import Exchange
 from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.responses import route as responses
 from thermoscope.server.service import Service
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     errors.install(app)
 
     chat.install(app, service)
+    responses.install(app, service)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
