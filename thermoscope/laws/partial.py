@@ -63,7 +63,7 @@ class Partial:
         known = math.fsum(np.exp(log_p).tolist())
         if not known <= 1 + OVER:
             raise InvalidRequest(
-                f"log_p: got probabilities with the sum {known:g}, expected at most 1, and logarithms of them.",
+                f"log_p: got probabilities with the sum {known:g}, expected at most 1, in logarithms.",
                 param="log_p",
             )
         if self.vocabulary is not None and (
