@@ -16,8 +16,8 @@ from thermoscope.upstream.events import Events
 from thermoscope.upstream.failure import broken_off, garbled, refused, unreachable
 
 TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long prompt on a slow machine is silent for minutes
-# A connection is used once: llama-server closes it after a stream and does not say so, and the request that
-# comes next on it is lost. How many there are at once is for the other server to say.
+# A connection is used once: a server may close one that waits at any moment, and the request that comes next
+# on it is lost. How many there are at once is for the other server to say.
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 
