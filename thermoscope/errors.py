@@ -12,6 +12,8 @@
     ├── OutOfMemory           the model needs more memory than is free
     ├── KernelUnavailable     the native kernel is not built here, or cannot be
     ├── EngineStopped         the engine was shut down while a request waited
+    ├── UpstreamFailed        the server that answers for this one refused a request, or failed at it
+    │   └── UpstreamUnreachable   it gives no answer, or broke one off
     ├── ReadingCancelled      whoever asked for a reading called it off
     └── TooBusy               more readings wait than are kept waiting
 
@@ -77,6 +79,35 @@ class KernelUnavailable(ThermoscopeError):
 
 class EngineStopped(ThermoscopeError):
     """The engine was stopped before the request could finish."""
+
+
+class UpstreamFailed(ThermoscopeError):
+    """A server that this one stands before refused a request, or failed at it.
+
+    `status` is what a client is told over HTTP; `kind`, `param` and `code` are OpenAI's. `retry_after`:
+    seconds to wait, where the server said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        kind: str = "server_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    """A server that this one stands before gave no answer, or broke one off."""
 
 
 class ReadingCancelled(ThermoscopeError):
