@@ -20,7 +20,7 @@ class Stream(EventSourceResponse):
     """
 
     def __init__(self, chunks: AsyncIterator[dict[str, Any]], answers: Answers) -> None:
-        super().__init__(_frames(chunks), headers=HEADERS)
+        super().__init__(_frames(chunks, answers.tag), headers=HEADERS)
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
@@ -30,10 +30,10 @@ class Stream(EventSourceResponse):
             self._answers.cancel()
 
 
-async def _frames(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+async def _frames(chunks: AsyncIterator[dict[str, Any]], tag: dict[str, Any]) -> AsyncIterator[bytes]:
     try:
         async for chunk in chunks:
-            yield _frame(chunk)
+            yield _frame(chunk | tag)
     except Exception as error:  # the status is sent already: what went wrong travels as an event
         _, problem = describe(error)
         yield _frame(problem)
