@@ -6,6 +6,7 @@
     ├── ModelNotFound         no model of that name here, nor a way to fetch it
     ├── InstrumentNotFound    no instrument, or no job, of that name
     ├── ResponseNotFound      no response with that id is kept
+    ├── TraceNotFound         no trace is kept under that id
     ├── BadModelFile          a model's file is truncated, corrupt or not what it claims
     ├── UnsupportedModel      a sound model that this program cannot run
     ├── FetchFailed           a download did not end with the bytes that were promised
@@ -55,6 +56,10 @@ class InstrumentNotFound(ThermoscopeError):
 
 class ResponseNotFound(ThermoscopeError):
     """There is no response with that id, or it is kept no longer."""
+
+
+class TraceNotFound(ThermoscopeError):
+    """No trace is kept under that id, or it has no such answer."""
 
 
 class BadModelFile(ThermoscopeError):
