@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
 
 SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
-NO_SAMPLING = {"steps", "steer"}  # what the extension holds beside the sampler's settings
+NO_SAMPLING = {"steps", "steer", "trace"}  # what the extension holds beside the sampler's settings
 
 
 def sampling(body: Answering, **others: object) -> Sampling:

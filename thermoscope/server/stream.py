@@ -32,6 +32,12 @@ async def named(events: Pieces) -> AsyncIterator[bytes]:
         yield format_sse_event(data_str=_json(event), event=event["type"])
 
 
+async def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
+    """Pieces that each say something beside: under which id a trace is kept."""
+    async for piece in pieces:
+        yield piece | tag
+
+
 class Stream(EventSourceResponse):
     """The response to a request with stream = true. A client that goes away frees its slots.
 
