@@ -101,6 +101,14 @@ def test_steps_are_every_token_even_the_last(respond):
     assert "thermoscope" not in respond().json()
 
 
+def test_a_trace_is_kept_under_an_id(client, respond):
+    answer = respond(thermoscope={"trace": True, "steps": True}).json()
+    steps = answer["thermoscope"]["steps"]
+    kept = client.get(f"/v1/traces/{answer['thermoscope']['trace']}").json()
+    assert steps[0]["text"] == "P"
+    assert str(steps[0]["log_z"]) in str(kept)
+
+
 def test_every_setting_reaches_the_engine(respond, model):
     given = {"temperature": "inf", "top_p": 0, "presence_penalty": -2, "frequency_penalty": 1.5, "seed": -3}
     answer = respond(

@@ -35,8 +35,8 @@ def install(app: FastAPI, service: Service) -> None:
             engine_request, body, items, model.tokenizer, service.vectors, model.context
         )
         with own_names():
-            answers = service.answers(request)
-        wording = Wording(body, request, model)
+            answers = service.answers(request, traced=body.with_trace)
+        wording = Wording(body, request, model, answers.tag)
 
         async def keep() -> bytes:
             kept = await run_in_threadpool(wording.kept, items)

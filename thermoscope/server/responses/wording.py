@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 
 
 class Wording:
-    """One request's response, from its first event to its last. `response` is how it stands."""
+    """One request's response, from its first event to its last. `response` is how it stands.
 
-    def __init__(self, body: ResponsesRequest, request: Request, model: "LanguageModel") -> None:
+    `tag`: what it says from the beginning on, under which id a trace is kept.
+    """
+
+    def __init__(
+        self, body: ResponsesRequest, request: Request, model: "LanguageModel", tag: dict[str, Any]
+    ) -> None:
         self._body = body
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
         self._output = Output()
         self._steps: list[Step] = []
         self._sequence = 0
-        self.response: dict[str, Any] = _head(body) | {"output": self._output.items}
+        self.response: dict[str, Any] = _head(body) | tag | {"output": self._output.items}
 
     def begin(self) -> Iterator[Event]:
         """That there is a response, and that it is under way."""
@@ -81,7 +86,8 @@ class Wording:
     def _finish(self, status: str) -> None:
         self.response |= {"status": status, "usage": self._usage()}
         if self._body.with_steps:
-            self.response["thermoscope"] = {"steps": [step.to_dict() for step in self._steps]}
+            steps = [step.to_dict() for step in self._steps]
+            self.response["thermoscope"] = self.response.get("thermoscope", {}) | {"steps": steps}
 
     def _standing(self, kind: str) -> Event:
         return {"type": f"response.{kind}", "response": dict(self.response)}
