@@ -28,6 +28,22 @@ def serve(
         ),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
+    queue: Annotated[
+        int, typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429.")
+    ] = 256,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            min=0.001,
+            metavar="S",
+            help="Seconds for a request, from its arrival to its last token; inf for no limit.",
+        ),
+    ] = 600.0,
+    grace: Annotated[
+        float,
+        typer.Option("--grace", min=0.0, metavar="S", help="Seconds for answers under way to end, at a stop."),
+    ] = 8.0,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in: there is no authentication yet.")
     ] = False,
@@ -65,7 +81,8 @@ def serve(
             about = {"model": loaded.name, "aliases": aliases, "precision": loaded.precision}
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print_json({"url": url, **about, "context": loaded.context, "slots": slots}, indent=None)
-        answer(loaded, host=host, port=port, aliases=aliases, hosts=hosts, vectors=vectors)
+        place = {"host": host, "port": port, "aliases": aliases, "hosts": hosts}
+        answer(loaded, vectors=vectors, queue=queue, timeout=timeout, grace=grace, **place)
 
 
 def _vector(pair: str) -> tuple[str, "Steering"]:

@@ -1,7 +1,7 @@
 """What the engine's thread delivers, brought to the event loop; and the ticket, given back in any case."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from typing import TYPE_CHECKING
 
 from fastapi import Request as Exchange
@@ -13,6 +13,15 @@ from thermoscope.server.errors import ClientGoneError
 if TYPE_CHECKING:
     from thermoscope.engine.engine import Delta
     from thermoscope.engine.runner import Runner
+
+
+def client_of(exchange: Exchange, user: str | None) -> Hashable:
+    """Who asks, as far as a request says: the machine, its key, and the user that it asks for.
+
+    A number that tells nothing: requests are written to logs and traces, keys must not be.
+    """
+    machine = exchange.client.host if exchange.client else None
+    return hash((machine, exchange.headers.get("authorization"), user))
 
 
 class Answers:

@@ -15,7 +15,7 @@ from starlette.types import Scope
 from thermoscope import __version__
 from thermoscope.errors import ModelNotFound
 from thermoscope.server import errors, instruments
-from thermoscope.server.answers import Answers
+from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.chat import Wording, engine_request
 from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
@@ -75,7 +75,8 @@ def create_app(
     async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         known(body.model)
-        request = await run_in_threadpool(engine_request, body, model.tokenizer, vectors)
+        client = client_of(exchange, body.safety_identifier or body.user)
+        request = await run_in_threadpool(engine_request, body, model.tokenizer, vectors, client)
         answers = Answers(model.runner, request)
         wording = Wording(body, request, model)
         if body.stream:
@@ -97,11 +98,12 @@ def create_app(
     instruments.install(app, app.state.jobs)
 
     @app.get("/health")
-    async def health() -> dict[str, Any]:
-        """That the server stands, what it runs, and how busy it is."""
+    async def health(response: Response) -> dict[str, Any]:
+        """That the server stands, what it runs, and how busy it is; 503 while it is stopping."""
         runner = model.runner
+        response.status_code = 503 if runner.closed else 200
         return {
-            "status": "ok",
+            "status": "stopping" if runner.closed else "ok",
             "model": model.name,
             "precision": model.precision,
             "context": model.context,

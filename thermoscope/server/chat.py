@@ -1,8 +1,9 @@
 """A chat request in the engine's terms, and the engine's answer in OpenAI's."""
 
+import math
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope import __version__
@@ -22,18 +23,22 @@ SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "s
 
 
 def engine_request(
-    body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[str, Steering] | None" = None
+    body: ChatRequest,
+    tokenizer: "Tokenizer",
+    vectors: "Mapping[str, Steering] | None" = None,
+    client: Hashable = None,
 ) -> Request:
     """What the engine is asked to do. Tokenizes the conversation, so it is not for the event loop.
 
-    `vectors`: those that an answer may be steered by, under the names that requests know them by.
+    - `vectors`: those that an answer may be steered by, under the names that requests know them by.
+    - `client`: who asks, for a fair queue.
     """
     _check_pairs(body)
     given = body.model_dump(include=SAME_NAME, exclude_none=True)
     if body.max_completion_tokens is not None:
         given["max_tokens"] = body.max_completion_tokens
     if body.thermoscope is not None:
-        given |= body.thermoscope.model_dump(exclude={"steps", "steer"}, exclude_none=True)
+        given |= body.thermoscope.model_dump(exclude={"steps", "steer", "timeout"}, exclude_none=True)
     for name in ("stop_ids", "dry_breakers"):
         given[name] = tuple(given.get(name, ()))
     given["stop"] = tuple(body.stop or ())
@@ -44,6 +49,8 @@ def engine_request(
         prompt=prompt,
         sampling=Sampling(**given),
         steer=() if steering is None else steering.interventions(len(prompt)),
+        client=client,
+        timeout=(body.thermoscope and body.thermoscope.timeout) or math.inf,
         record=bool(body.logprobs) or body.thermoscope is None or body.thermoscope.steps is not False,
     )
 
@@ -94,7 +101,7 @@ class Wording:
             "system_fingerprint": f"{model.name}-{model.precision}-{__version__}",
         }
 
-    def completion(self, traces: Iterable[Trace]) -> dict[str, Any]:
+    def completion(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The whole answer."""
         choices = [
             {
@@ -105,8 +112,7 @@ class Wording:
             }
             for trace in traces
         ]
-        usage = self.usage(sum(len(trace.steps) for trace in traces))
-        return {**self._head, "choices": choices, "usage": usage}
+        return {**self._head, "choices": choices, "usage": self.usage(traces)}
 
     def chunk(
         self,
@@ -120,16 +126,21 @@ class Wording:
         seen = {"logprobs": None} if step is None else self._of_steps([step])
         return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
-    def usage_chunk(self, completion_tokens: int) -> dict[str, Any]:
+    def usage_chunk(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The last piece, which counts tokens and belongs to no choice."""
-        return self._chunk([]) | {"usage": self.usage(completion_tokens)}
+        return self._chunk([]) | {"usage": self.usage(traces)}
 
-    def usage(self, completion_tokens: int) -> dict[str, int]:
-        """Tokens read and drawn; an end token is drawn, too."""
+    def usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
+        """Tokens read and drawn; an end token is drawn, too. `cached_tokens`: of the prompt, when its first answer
+        began; the other answers share that prompt.
+        """
+        drawn = sum(len(trace.steps) for trace in traces)
+        cached = next((trace.cached_tokens for trace in traces if trace.choice == 0), 0)
         return {
             "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": self._prompt_tokens + completion_tokens,
+            "completion_tokens": drawn,
+            "total_tokens": self._prompt_tokens + drawn,
+            "prompt_tokens_details": {"cached_tokens": cached},
         }
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:

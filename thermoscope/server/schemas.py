@@ -101,6 +101,7 @@ class Extension(_Body):
     stop_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
     steps: bool | None = None
+    timeout: Annotated[float, Field(ge=1e-3)] | None = None
     steer: Annotated[Text, StringConstraints(min_length=1, max_length=255)] | None = None
 
 

@@ -43,15 +43,16 @@ async def _frames(body: ChatRequest, answers: Answers, wording: Wording) -> Asyn
 async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:
     for index in range(body.n or 1):
         yield wording.chunk(index, {"role": "assistant", "content": ""})
-    completion_tokens = 0
+    traces = []
     async for delta in answers:
-        completion_tokens += delta.step is not None
         if delta.text or (delta.step and (body.logprobs or body.with_steps)):
             yield wording.chunk(delta.choice, {"content": delta.text}, step=delta.step)
         if delta.finish_reason is not None:
             yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
+        if delta.trace is not None:
+            traces.append(delta.trace)
     if body.with_usage:
-        yield wording.usage_chunk(completion_tokens)
+        yield wording.usage_chunk(traces)
 
 
 def _frame(payload: dict[str, Any]) -> bytes:
