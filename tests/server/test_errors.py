@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from thermoscope.errors import BadModelFile, ContextExceeded, EngineStopped
 from thermoscope.server import middleware
-from thermoscope.server.schemas import ChatRequest, Extension
+from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.fields import Extension
 
 
 def problem(response, status=400):

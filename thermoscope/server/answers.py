@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi import Request as Exchange
@@ -25,13 +26,16 @@ def client_of(exchange: Exchange, user: str | None) -> Hashable:
 
 
 class Answers:
-    """The answers to one request while they are spoken: iterate over their deltas, and cancel at the end."""
+    """The answers to one request while they are spoken: iterate over their deltas, and cancel at the end.
 
-    def __init__(self, runner: "Runner", request: Request) -> None:
+    `client`: who asks, as `client_of` says.
+    """
+
+    def __init__(self, runner: "Runner", request: Request, client: Hashable = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self._open = request.sampling.n
-        self._ticket = runner.submit(request, self._deliver)
+        self._ticket = runner.submit(replace(request, client=client), self._deliver)
 
     def _deliver(self, item: "Delta | Exception") -> None:
         self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)

@@ -1,89 +1,19 @@
-"""A chat request in the engine's terms, and the engine's answer in OpenAI's."""
+"""The engine's answer to a conversation in the words that OpenAI's clients know."""
 
-import math
 import time
 import uuid
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope import __version__
-from thermoscope.engine.request import Request, Sampling
+from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
-from thermoscope.errors import InvalidRequest
-from thermoscope.server.schemas import ChatRequest
+from thermoscope.server.chat.schema import ChatRequest
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
-    from thermoscope.models.tokenizer import Tokenizer
 
 LEAST_LOGPROB = -9999.0  # what OpenAI writes for a token that is out of reach
-
-SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
-
-
-def engine_request(
-    body: ChatRequest,
-    tokenizer: "Tokenizer",
-    vectors: "Mapping[str, Steering] | None" = None,
-    client: Hashable = None,
-) -> Request:
-    """What the engine is asked to do. Tokenizes the conversation, so it is not for the event loop.
-
-    - `vectors`: those that an answer may be steered by, under the names that requests know them by.
-    - `client`: who asks, for a fair queue.
-    """
-    _check_pairs(body)
-    given = body.model_dump(include=SAME_NAME, exclude_none=True)
-    if body.max_completion_tokens is not None:
-        given["max_tokens"] = body.max_completion_tokens
-    if body.thermoscope is not None:
-        given |= body.thermoscope.model_dump(exclude={"steps", "steer", "timeout"}, exclude_none=True)
-    for name in ("stop_ids", "dry_breakers"):
-        given[name] = tuple(given.get(name, ()))
-    given["stop"] = tuple(body.stop or ())
-    given["logit_bias"] = {int(token): bias for token, bias in (body.logit_bias or {}).items()}
-    prompt = tokenizer.chat([message.plain() for message in body.messages])
-    steering = _steering(body, vectors or {})
-    return Request(
-        prompt=prompt,
-        sampling=Sampling(**given),
-        steer=() if steering is None else steering.interventions(len(prompt)),
-        client=client,
-        timeout=(body.thermoscope and body.thermoscope.timeout) or math.inf,
-        record=bool(body.logprobs) or body.thermoscope is None or body.thermoscope.steps is not False,
-    )
-
-
-def _steering(body: ChatRequest, vectors: "Mapping[str, Steering]") -> "Steering | None":
-    """The vector that is named. Never a path: nothing in a request reaches the file system."""
-    name = body.thermoscope and body.thermoscope.steer
-    if not name:
-        return None
-    if name not in vectors:
-        known = (
-            f"one of {', '.join(vectors)}" if vectors else "a server that was started with --steer NAME=FILE"
-        )
-        raise InvalidRequest(f"steer: got {name!r}, expected {known}.", param="thermoscope.steer")
-    return vectors[name]
-
-
-def _check_pairs(body: ChatRequest) -> None:
-    """Refuse fields that make no sense together."""
-    if body.top_logprobs is not None and not body.logprobs:
-        raise InvalidRequest(
-            "top_logprobs: got a number without logprobs; set logprobs to true.", param="top_logprobs"
-        )
-    if body.stream_options is not None and not body.stream:
-        raise InvalidRequest(
-            "stream_options: got some without a stream; set stream to true, or leave them out.",
-            param="stream_options",
-        )
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise InvalidRequest(
-            "max_tokens: got max_completion_tokens as well, which means the same; leave one out.",
-            param="max_tokens",
-        )
 
 
 class Wording:
@@ -131,8 +61,8 @@ class Wording:
         return self._chunk([]) | {"usage": self.usage(traces)}
 
     def usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
-        """Tokens read and drawn; an end token is drawn, too. `cached_tokens`: of the prompt, when its first answer
-        began; the other answers share that prompt.
+        """Tokens read and drawn; an end token is drawn, too. `cached_tokens`: of the prompt, when its first
+        answer began; the other answers share that prompt.
         """
         drawn = sum(len(trace.steps) for trace in traces)
         cached = next((trace.cached_tokens for trace in traces if trace.choice == 0), 0)
