@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from thermoscope.engine.engine import Engine, Generation
 from thermoscope.engine.request import Request
 from thermoscope.engine.sequence import Delta, Sequence
+from thermoscope.engine.trace import Trace
 from thermoscope.errors import EngineStopped
 
 Deliver = Callable[[Delta | Exception], None]
@@ -29,6 +30,11 @@ class Ticket:
         self.deliver = deliver
         self.cancelled = False
         self._runner = runner
+
+    @property
+    def traces(self) -> list[Trace]:
+        """Of its answers in the making, in the order of their choices."""
+        return [sequence.trace for sequence in self.generation.sequences]
 
     def cancel(self) -> None:
         """Stop the answers; their slots are free at the next step, and nothing more is delivered."""
@@ -71,6 +77,12 @@ class Runner:
         return len(self.engine.scheduler.waiting) + sum(
             len(ticket.generation.sequences) for ticket in self._arrived
         )
+
+    @property
+    def cache_use(self) -> float:
+        """Share of the places of the cache that answers under way have filled, 0 to 1."""
+        filled = sum(sequence.filled for sequence in self.engine.scheduler.running if sequence is not None)
+        return filled / (self.slots * self.engine.context)
 
     def submit(self, request: Request, deliver: Deliver) -> Ticket:
         """Queue a request. `deliver` gets its deltas, or one exception, on the engine's thread.
