@@ -21,6 +21,7 @@ from thermoscope.errors import (
     ReadingCancelled,
     ThermoscopeError,
     TooBusy,
+    UpstreamFailed,
 )
 from thermoscope.instruments.shape.settings import explain
 
@@ -55,6 +56,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return CLIENT_CLOSED_REQUEST, _body("The client closed the connection.")
         case ReadingCancelled():
             return CLIENT_CLOSED_REQUEST, _body(str(error), code="cancelled")
+        case UpstreamFailed():
+            return error.status, _body(str(error), error.param, error.code, kind=error.kind)
         case ThermoscopeError():
             return 500, _body(str(error), kind="server_error")
         case _:
@@ -66,6 +69,8 @@ def respond(error: Exception) -> JSONResponse:
     """An error as a response."""
     status, body = describe(error)
     headers = {"retry-after": "5"} if status == 429 else getattr(error, "headers", None)
+    if isinstance(error, UpstreamFailed) and error.retry_after is not None:
+        headers = {"retry-after": error.retry_after}
     return JSONResponse(body, status, headers)
 
 
