@@ -5,6 +5,7 @@
     │   └── ContextExceeded   prompt and answer do not fit the context window
     ├── ModelNotFound         no model of that name here, nor a way to fetch it
     ├── InstrumentNotFound    no instrument, or no job, of that name
+    ├── ResponseNotFound      no response with that id is kept
     ├── BadModelFile          a model's file is truncated, corrupt or not what it claims
     ├── UnsupportedModel      a sound model that this program cannot run
     ├── FetchFailed           a download did not end with the bytes that were promised
@@ -50,6 +51,10 @@ class ModelNotFound(ThermoscopeError):
 
 class InstrumentNotFound(ThermoscopeError):
     """There is no instrument of that name, or no job with that id."""
+
+
+class ResponseNotFound(ThermoscopeError):
+    """There is no response with that id, or it is kept no longer."""
 
 
 class BadModelFile(ThermoscopeError):

@@ -1,6 +1,5 @@
 """The addresses of the server, and who answers at each."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,12 @@ from thermoscope.server.fields import ErrorBody
 from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
 from thermoscope.server.middleware import Exchange
+from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.responses import route as responses
 from thermoscope.server.service import Service
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 WEB = Path(__file__).parent.parent / "web"
 PAGE_HEADERS = {
@@ -32,30 +32,22 @@ PAGE_HEADERS = {
 }
 
 
-def create_app(
-    model: "LanguageModel",
-    aliases: Sequence[str] = (),
-    hosts: Sequence[str] | None = None,
-    vectors: "Mapping[str, Steering] | None" = None,
-) -> FastAPI:
-    """The server of one loaded model, which answers to its own name and to its aliases.
-
-    `hosts`: names that a Host header may have, as `Hosts` says; None for any, where no port is open.
-    `vectors`: what answers may be steered by, by name.
-    """
-    service = Service(model, aliases, vectors)
+def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
+    """The server of one loaded model."""
+    service = Service(model, options)
     app: FastAPI = FastAPIOffline(
         title="Thermoscope",
         summary="A language model behind the OpenAI API, every token's step in sight.",
         version=__version__,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
-    if hosts is not None:
-        app.add_middleware(Hosts, names=hosts)
+    if options.hosts is not None:
+        app.add_middleware(Hosts, names=options.hosts)
     app.add_middleware(Exchange)  # added last, so that it sees a request first
     errors.install(app)
 
     chat.install(app, service)
+    responses.install(app, service)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

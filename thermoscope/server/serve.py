@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.app import create_app
+from thermoscope.server.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 
 def serve(
@@ -22,13 +22,11 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    aliases: Sequence[str] = (),
-    hosts: Sequence[str] = (),
-    vectors: "Mapping[str, Steering] | None" = None,
+    options: Options = DEFAULTS,
 ) -> None:
     """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
 
-    `hosts`: names that requests may address, beside `host`, localhost and any address.
+    `options.hosts` are names that requests may address beside `host`, localhost and any address.
 
     **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
     """
@@ -36,7 +34,7 @@ def serve(
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, aliases, (host, *hosts), vectors).run(sockets=[listener])
+        Server(model, replace(options, hosts=(host, *(options.hosts or ())))).run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -66,14 +64,8 @@ def open_port(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn, which stops the engine before it waits for open connections to end."""
 
-    def __init__(
-        self,
-        model: "LanguageModel",
-        aliases: Sequence[str] = (),
-        hosts: Sequence[str] = (),
-        vectors: "Mapping[str, Steering] | None" = None,
-    ) -> None:
-        app = create_app(model, aliases, hosts, vectors)
+    def __init__(self, model: "LanguageModel", options: Options) -> None:
+        app = create_app(model, options)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )

@@ -1,14 +1,15 @@
 """What every address of the server answers from: the model, under its names, and what stands beside it."""
 
 import time
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thermoscope.engine.request import Request
 from thermoscope.errors import ModelNotFound
+from thermoscope.server.answers import Answers
+from thermoscope.server.options import Options
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 
 class Service:
@@ -17,15 +18,10 @@ class Service:
     `vectors`: what answers may be steered by, by name.
     """
 
-    def __init__(
-        self,
-        model: "LanguageModel",
-        aliases: Sequence[str] = (),
-        vectors: "Mapping[str, Steering] | None" = None,
-    ) -> None:
+    def __init__(self, model: "LanguageModel", options: Options) -> None:
         self.model = model
-        self.names = list(dict.fromkeys([model.name, *aliases]))
-        self.vectors: Mapping[str, Steering] = vectors or {}
+        self.names = list(dict.fromkeys([model.name, *options.aliases]))
+        self.vectors = options.vectors
         self._started = int(time.time())
 
     def known(self, name: str) -> str:
@@ -39,6 +35,10 @@ class Service:
                 f"To give it another name, start the server with --alias."
             )
         return name
+
+    def answers(self, request: Request) -> Answers:
+        """Have the engine answer; the caller iterates, and cancels at the end."""
+        return Answers(self.model.runner, request)
 
     def card(self, name: str) -> dict[str, Any]:
         """A name of the model as `/v1/models` lists it."""

@@ -24,7 +24,7 @@ def install(app: FastAPI, service: Service) -> None:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
         request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
-        answers = Answers(model.runner, request)
+        answers = service.answers(request)
         wording = Wording(body, request, model)
         if body.stream:
             return Stream(_chunks(body, answers, wording), answers)
