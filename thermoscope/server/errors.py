@@ -24,6 +24,7 @@ from thermoscope.errors import (
     TimedOut,
     TooBusy,
     TraceNotFound,
+    UpstreamFailed,
 )
 from thermoscope.instruments.shape.settings import explain
 
@@ -60,6 +61,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return CLIENT_CLOSED_REQUEST, _body("The client closed the connection.")
         case ReadingCancelled():
             return CLIENT_CLOSED_REQUEST, _body(str(error), code="cancelled")
+        case UpstreamFailed():
+            return error.status, _body(str(error), error.param, error.code, kind=error.kind)
         case ThermoscopeError():
             return 500, _body(str(error), kind="server_error")
         case _:
@@ -75,6 +78,8 @@ def respond(error: Exception) -> JSONResponse:
         headers = {"retry-after": str(error.retry_after)}
     elif isinstance(error, TimedOut):
         headers = {"x-should-retry": "false"}  # clients ask again after a 408, and would wait as long in vain
+    elif isinstance(error, UpstreamFailed) and error.retry_after is not None:
+        headers = {"retry-after": error.retry_after}
     return JSONResponse(body, status, headers)
 
 
