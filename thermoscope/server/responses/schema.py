@@ -69,7 +69,7 @@ class ResponsesRequest(Asked, Answering):
     store: bool | None = None
     metadata: Metadata | None = None
 
-    # Taken, and of no effect: they name the caller, help a provider's bookkeeping, or bound what never comes.
+    # Taken: they name the caller, help a provider's bookkeeping, or bound what never comes.
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

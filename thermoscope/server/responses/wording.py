@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.responses import JSONResponse
 
 from thermoscope.engine.request import Request
-from thermoscope.engine.trace import FinishReason, Step, Trace
+from thermoscope.engine.trace import Step, Trace
 from thermoscope.server.errors import describe
 from thermoscope.server.logprobs import best_of, item
 from thermoscope.server.responses.items import Item, new_id
@@ -32,6 +32,7 @@ class Wording:
         self._body = body
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
+        self._cached_tokens = 0
         self._output = Output()
         self._steps: list[Step] = []
         self._sequence = 0
@@ -49,11 +50,12 @@ class Wording:
         if text or seen:
             yield from map(self._numbered, self._output.say(text, seen))
 
-    def end(self, reason: FinishReason | None) -> Iterator[Event]:
+    def end(self, trace: Trace) -> Iterator[Event]:
         """The answer is complete, or was cut off where it had reached its limit."""
+        self._cached_tokens = trace.cached_tokens
         if not self._output.items:  # an answer of no words is an answer
             yield from map(self._numbered, self._output.say("", []))
-        status = "incomplete" if reason == "length" else "completed"
+        status = "incomplete" if trace.finish_reason == "length" else "completed"
         yield from map(self._numbered, self._output.close(status))
         self._finish(status)
         if status == "incomplete":
@@ -65,7 +67,7 @@ class Wording:
     def whole(self, trace: Trace) -> None:
         """The answer at once; nobody listens to how it came about."""
         deque(self.say(trace.text, trace.steps), maxlen=0)
-        deque(self.end(trace.finish_reason), maxlen=0)
+        deque(self.end(trace), maxlen=0)
 
     def fail(self, error: Exception) -> Iterator[Event]:
         """What went wrong, once nothing else can be told."""
@@ -99,7 +101,7 @@ class Wording:
     def _usage(self) -> dict[str, Any]:
         return {
             "input_tokens": self._prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": self._cached_tokens, "cache_write_tokens": 0},
             "output_tokens": len(self._steps),
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self._prompt_tokens + len(self._steps),
