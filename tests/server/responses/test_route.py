@@ -183,6 +183,14 @@ def test_what_cannot_be_done_is_refused_by_name(respond, fields, param):
     assert answer.json()["error"]["message"].startswith(f"{param}: ")
 
 
+@pytest.mark.parametrize("field", ["user", "safety_identifier", "prompt_cache_key", "instructions"])
+def test_half_a_surrogate_pair_is_refused_for_it_could_not_be_said_again(client, field):
+    body = f'{{"model": "gpt-4o", "input": "hi", "{field}": "\\ud800"}}'
+    answer = client.post("/v1/responses", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == field
+
+
 def test_neither_model_nor_input(client):
     assert client.post("/v1/responses", json={}).json()["error"]["param"] == "input"
 
