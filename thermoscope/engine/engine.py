@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from thermoscope.engine.request import Request
-from thermoscope.engine.sampler import ALTERNATIVES
+from thermoscope.engine.request import ALTERNATIVES, Request
 from thermoscope.engine.scheduler import Scheduler
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest

@@ -11,8 +11,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Scope
 
 from thermoscope import __version__
-from thermoscope.server import errors, instruments
+from thermoscope.server import embeddings, errors, instruments
 from thermoscope.server.chat import route as chat
+from thermoscope.server.completions import route as completions
 from thermoscope.server.fields import ErrorBody
 from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
@@ -37,13 +38,14 @@ def create_app(
     aliases: Sequence[str] = (),
     hosts: Sequence[str] | None = None,
     vectors: "Mapping[str, Steering] | None" = None,
+    max_tokens: int | None = None,
 ) -> FastAPI:
     """The server of one loaded model, which answers to its own name and to its aliases.
 
     `hosts`: names that a Host header may have, as `Hosts` says; None for any, where no port is open.
-    `vectors`: what answers may be steered by, by name.
+    `vectors`: what answers may be steered by, by name. `max_tokens`: of an answer that names no limit.
     """
-    service = Service(model, aliases, vectors)
+    service = Service(model, aliases, vectors, max_tokens)
     app: FastAPI = FastAPIOffline(
         title="Thermoscope",
         summary="A language model behind the OpenAI API, every token's step in sight.",
@@ -56,6 +58,8 @@ def create_app(
     errors.install(app)
 
     chat.install(app, service)
+    completions.install(app, service)
+    embeddings.install(app, service)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
 
 SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
-NO_SAMPLING = {"steps", "steer"}  # what the extension holds beside the sampler's settings
+NO_SAMPLING = {
+    "steps",
+    "steer",
+    "top_logprobs",
+    "prompt_logprobs",
+}  # what the extension holds beside the sampler's settings
 
 
 def sampling(body: Drawing, **others: object) -> Sampling:

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from thermoscope.engine.request import Request
 from thermoscope.errors import ModelNotFound
+from thermoscope.server.aside import Aside
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 class Service:
     """One loaded model, which answers to its own name and to its aliases.
 
-    `vectors`: what answers may be steered by, by name.
+    `vectors`: what answers may be steered by, by name. `max_tokens`: of an answer whose request names no
+    limit; None is what the context leaves.
     """
 
     def __init__(
@@ -22,8 +26,11 @@ class Service:
         model: "LanguageModel",
         aliases: Sequence[str] = (),
         vectors: "Mapping[str, Steering] | None" = None,
+        max_tokens: int | None = None,
     ) -> None:
         self.model = model
+        self.aside = Aside(model.runner)
+        self.max_tokens = max_tokens
         self.names = list(dict.fromkeys([model.name, *aliases]))
         self.vectors: Mapping[str, Steering] = vectors or {}
         self._started = int(time.time())
@@ -39,6 +46,17 @@ class Service:
                 f"To give it another name, start the server with --alias."
             )
         return name
+
+    def bounded(self, request: Request, default: int | None = None) -> Request:
+        """The request, with a limit of tokens where it names none.
+
+        `default`: of its address; None is the server's. Neither is more than the context leaves.
+        """
+        limit = default or self.max_tokens
+        if request.sampling.max_tokens is not None or limit is None:
+            return request
+        room = max(1, self.model.context - len(request.prompt))  # where none is left, the engine says so
+        return replace(request, sampling=replace(request.sampling, max_tokens=min(limit, room)))
 
     def card(self, name: str) -> dict[str, Any]:
         """A name of the model as `/v1/models` lists it."""

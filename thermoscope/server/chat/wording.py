@@ -1,19 +1,17 @@
 """The engine's answer to a conversation in the words that OpenAI's clients know."""
 
-import time
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from thermoscope import __version__
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
+from thermoscope.server import envelope
 from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.logprobs import best_of, item, prompt_items
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-
-LEAST_LOGPROB = -9999.0  # what OpenAI writes for a token that is out of reach
+    from thermoscope.engine.scores import Score
 
 
 class Wording:
@@ -23,16 +21,10 @@ class Wording:
         self._body = body
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
-        self._head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": f"{model.name}-{model.precision}-{__version__}",
-        }
+        self._head = envelope.head("chat.completion", "chatcmpl", body.model, model)
 
-    def completion(self, traces: Iterable[Trace]) -> dict[str, Any]:
-        """The whole answer."""
+    def completion(self, traces: Iterable[Trace], scored: "Sequence[Score] | None" = None) -> dict[str, Any]:
+        """The whole answer. `scored`: the prompt's tokens, where they are asked for."""
         choices = [
             {
                 "index": trace.choice,
@@ -43,7 +35,7 @@ class Wording:
             for trace in traces
         ]
         usage = self.usage(sum(len(trace.steps) for trace in traces))
-        return {**self._head, "choices": choices, "usage": usage}
+        return {**self._head, "choices": choices, "usage": usage, **self._of_prompt(scored)}
 
     def chunk(
         self,
@@ -57,17 +49,17 @@ class Wording:
         seen = {"logprobs": None} if step is None else self._of_steps([step])
         return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
+    def prompt_chunk(self, scored: "Sequence[Score]") -> dict[str, Any]:
+        """The piece that holds the prompt's scores and belongs to no choice."""
+        return self._chunk([]) | self._of_prompt(scored)
+
     def usage_chunk(self, completion_tokens: int) -> dict[str, Any]:
         """The last piece, which counts tokens and belongs to no choice."""
         return self._chunk([]) | {"usage": self.usage(completion_tokens)}
 
-    def usage(self, completion_tokens: int) -> dict[str, int]:
-        """Tokens read and drawn; an end token is drawn, too."""
-        return {
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": self._prompt_tokens + completion_tokens,
-        }
+    def usage(self, completion_tokens: int) -> dict[str, Any]:
+        """Tokens read and drawn."""
+        return envelope.usage(self._prompt_tokens, completion_tokens)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}
@@ -85,15 +77,10 @@ class Wording:
 
     def _logprob(self, step: Step) -> dict[str, Any]:
         assert step.record is not None  # engine_request asks for records wherever logprobs are wanted
-        best = step.record.alternatives[: self._body.top_logprobs or 0]
-        return {
-            **self._token(step.token, step.record.logprob),
-            "top_logprobs": [self._token(other.token, other.logprob) for other in best],
-        }
+        count = self._body.all_alternatives or self._body.top_logprobs or 0
+        return item(self._tokenizer, step.token, step.record.logprob, best_of(step, count))
 
-    def _token(self, token: int, logprob: float) -> dict[str, Any]:
-        return {
-            "token": self._tokenizer.piece(token),
-            "logprob": max(logprob, LEAST_LOGPROB),
-            "bytes": list(self._tokenizer.bytes_of(token)) or None,
-        }
+    def _of_prompt(self, scored: "Sequence[Score] | None") -> dict[str, Any]:
+        if scored is None:
+            return {}
+        return {"thermoscope": {"prompt_logprobs": prompt_items(self._tokenizer, scored)}}
