@@ -13,6 +13,7 @@ from thermoscope.engine.embedding import embedding, states
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.server.app import create_app
+from thermoscope.server.options import Options
 
 from .conftest import serving
 
@@ -26,7 +27,7 @@ def lm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(lm):
-    with TestClient(create_app(lm, ["gpt-4o"])) as client:
+    with TestClient(create_app(lm, Options(aliases=["gpt-4o"]))) as client:
         yield client
 
 

@@ -10,6 +10,7 @@ from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
 from thermoscope.server.app import create_app
+from thermoscope.server.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def lm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(lm):
-    with TestClient(create_app(lm, ["gpt-4o"])) as client:
+    with TestClient(create_app(lm, Options(aliases=["gpt-4o"]))) as client:
         yield client
 
 
@@ -98,7 +99,7 @@ def test_what_nothing_would_show_is_refused(ask, fields, param):
 
 
 def test_a_server_may_bound_answers_that_name_no_limit(lm):
-    with TestClient(create_app(lm, ["gpt-4o"], max_tokens=5)) as client:
+    with TestClient(create_app(lm, Options(aliases=["gpt-4o"], max_tokens=5))) as client:
 
         def count(content, **more):
             messages = [{"role": "user", "content": content}]

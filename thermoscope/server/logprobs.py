@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import ALTERNATIVES
 from thermoscope.errors import InvalidRequest
-from thermoscope.server.fields import Drawing
+from thermoscope.server.fields import Answering
 
 if TYPE_CHECKING:
     from thermoscope.engine.request import Request
@@ -54,7 +54,7 @@ async def scored(aside: "Aside", request: "Request", best: int) -> list["Score"]
     return [score for part in parts for score in part]
 
 
-def alternatives(body: Drawing, *, shown: bool) -> int:
+def alternatives(body: Answering, *, shown: bool) -> int:
     """How many alternatives each step must record.
 
     `shown`: whether the answer has log-probabilities.

@@ -1,38 +1,37 @@
 """What every address of the server answers from: the model, under its names, and what stands beside it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
 from thermoscope.errors import ModelNotFound
+from thermoscope.server.answers import Answers
 from thermoscope.server.aside import Aside
+from thermoscope.server.metrics import Metrics
+from thermoscope.server.options import Options
+from thermoscope.server.traces.store import Traces
+from thermoscope.server.watch import Watch
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 
 class Service:
     """One loaded model, which answers to its own name and to its aliases.
 
-    `vectors`: what answers may be steered by, by name. `max_tokens`: of an answer whose request names no
-    limit; None is what the context leaves.
+    `vectors`: what answers may be steered by, by name. `metrics`, `traces`: what is counted, and kept.
     """
 
-    def __init__(
-        self,
-        model: "LanguageModel",
-        aliases: Sequence[str] = (),
-        vectors: "Mapping[str, Steering] | None" = None,
-        max_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, model: "LanguageModel", options: Options) -> None:
         self.model = model
+        self.names = list(dict.fromkeys([model.name, *options.aliases]))
+        self.vectors = options.vectors
+        self.max_tokens = options.max_tokens
         self.aside = Aside(model.runner)
-        self.max_tokens = max_tokens
-        self.names = list(dict.fromkeys([model.name, *aliases]))
-        self.vectors: Mapping[str, Steering] = vectors or {}
+        self.metrics = Metrics(model)
+        self.traces = Traces(options.keep_traces)
         self._started = int(time.time())
 
     def known(self, name: str) -> str:
@@ -57,6 +56,15 @@ class Service:
             return request
         room = max(1, self.model.context - len(request.prompt))  # where none is left, the engine says so
         return replace(request, sampling=replace(request.sampling, max_tokens=min(limit, room)))
+
+    def answers(self, *requests: Request, client: Hashable = None, traced: bool = False) -> Answers:
+        """Have the engine answer; the caller iterates, and cancels at the end.
+
+        `client`: who asks, as `client_of` says. `traced`: keep every step.
+        """
+        watch = Watch(self.metrics, self.traces if traced else None)
+        theirs = [replace(request, client=client) for request in requests]
+        return Answers(self.model.runner, theirs, watch)
 
     def card(self, name: str) -> dict[str, Any]:
         """A name of the model as `/v1/models` lists it."""

@@ -1,22 +1,20 @@
 """The address of conversations: an answer at once, or as a stream of server-sent events."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from thermoscope.server.answers import Answers
+from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.chat.request import check_sizes, engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
+from thermoscope.server.envelope import joined
 from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
-from thermoscope.server.stream import Stream
-
-if TYPE_CHECKING:
-    from thermoscope.engine.scores import Score
+from thermoscope.server.stream import Stream, tagged
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -30,35 +28,35 @@ def install(app: FastAPI, service: Service) -> None:
         asked = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
         request = service.bounded(asked)
         check_sizes(body, request, model.context)
-        answers = Answers(model.runner, request)
+        client = client_of(exchange, body.safety_identifier or body.user)
+        answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
 
-        async def scores() -> "list[Score] | None":
+        async def of_prompt() -> dict[str, Any]:
             best = body.prompt_alternatives
-            return None if best is None else await scored(service.aside, request, best)
+            return {} if best is None else wording.of_prompt(await scored(service.aside, request, best))
 
         if body.stream:
-            return Stream(_chunks(body, answers, wording, scores), answers)
+            return Stream(tagged(_chunks(body, answers, wording, of_prompt), answers.tag), answers)
         traces = await answers.traces(exchange)
-        return JSONResponse(await run_in_threadpool(wording.completion, traces, await scores()))
+        completion = await run_in_threadpool(wording.completion, traces)
+        return JSONResponse(joined(completion | await of_prompt(), answers.tag))
 
 
 async def _chunks(
-    body: ChatRequest,
-    answers: Answers,
-    wording: Wording,
-    scores: "Callable[[], Awaitable[list[Score] | None]]",
+    body: ChatRequest, answers: Answers, wording: Wording, of_prompt: Callable[[], Awaitable[dict[str, Any]]]
 ) -> AsyncIterator[dict[str, Any]]:
     for index in range(body.n or 1):
         yield wording.chunk(index, {"role": "assistant", "content": ""})
-    completion_tokens = 0
+    traces = []
     async for delta in answers:
-        completion_tokens += delta.step is not None
         if delta.text or (delta.step and (body.logprobs or body.with_steps)):
             yield wording.chunk(delta.choice, {"content": delta.text}, step=delta.step)
         if delta.finish_reason is not None:
             yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
-    if (of_prompt := await scores()) is not None:
-        yield wording.prompt_chunk(of_prompt)
+        if delta.trace is not None:
+            traces.append(delta.trace)
+    if seen := await of_prompt():
+        yield wording.piece(seen)
     if body.with_usage:
-        yield wording.usage_chunk(completion_tokens)
+        yield wording.usage_chunk(traces)

@@ -1,6 +1,6 @@
 """The engine's answer to a conversation in the words that OpenAI's clients know."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
@@ -23,8 +23,8 @@ class Wording:
         self._prompt_tokens = len(request.prompt)
         self._head = envelope.head("chat.completion", "chatcmpl", body.model, model)
 
-    def completion(self, traces: Iterable[Trace], scored: "Sequence[Score] | None" = None) -> dict[str, Any]:
-        """The whole answer. `scored`: the prompt's tokens, where they are asked for."""
+    def completion(self, traces: Sequence[Trace]) -> dict[str, Any]:
+        """The whole answer."""
         choices = [
             {
                 "index": trace.choice,
@@ -34,8 +34,7 @@ class Wording:
             }
             for trace in traces
         ]
-        usage = self.usage(sum(len(trace.steps) for trace in traces))
-        return {**self._head, "choices": choices, "usage": usage, **self._of_prompt(scored)}
+        return {**self._head, "choices": choices, "usage": self.usage(traces)}
 
     def chunk(
         self,
@@ -49,17 +48,21 @@ class Wording:
         seen = {"logprobs": None} if step is None else self._of_steps([step])
         return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
-    def prompt_chunk(self, scored: "Sequence[Score]") -> dict[str, Any]:
-        """The piece that holds the prompt's scores and belongs to no choice."""
-        return self._chunk([]) | self._of_prompt(scored)
+    def piece(self, of_all: dict[str, Any]) -> dict[str, Any]:
+        """A piece that belongs to no choice."""
+        return self._chunk([]) | of_all
 
-    def usage_chunk(self, completion_tokens: int) -> dict[str, Any]:
-        """The last piece, which counts tokens and belongs to no choice."""
-        return self._chunk([]) | {"usage": self.usage(completion_tokens)}
+    def usage_chunk(self, traces: Sequence[Trace]) -> dict[str, Any]:
+        """The last piece, which counts tokens."""
+        return self.piece({"usage": self.usage(traces)})
 
-    def usage(self, completion_tokens: int) -> dict[str, Any]:
+    def usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """Tokens read and drawn."""
-        return envelope.usage(self._prompt_tokens, completion_tokens)
+        return envelope.usage(self._prompt_tokens, sum(len(trace.steps) for trace in traces), traces)
+
+    def of_prompt(self, scored: "Sequence[Score]") -> dict[str, Any]:
+        """What a response says of the prompt's tokens."""
+        return {"thermoscope": {"prompt_logprobs": prompt_items(self._tokenizer, scored)}}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}
@@ -79,8 +82,3 @@ class Wording:
         assert step.record is not None  # engine_request asks for records wherever logprobs are wanted
         count = self._body.all_alternatives or self._body.top_logprobs or 0
         return item(self._tokenizer, step.token, step.record.logprob, best_of(step, count))
-
-    def _of_prompt(self, scored: "Sequence[Score] | None") -> dict[str, Any]:
-        if scored is None:
-            return {}
-        return {"thermoscope": {"prompt_logprobs": prompt_items(self._tokenizer, scored)}}

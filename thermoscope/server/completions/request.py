@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.completions.schema import DEFAULT_MAX_TOKENS, CompletionRequest
-from thermoscope.server.drawing import check_stream, sampling, steering
+from thermoscope.server.drawing import check_stream, sampling, steering, timeout
 from thermoscope.server.logprobs import alternatives, check_size
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def _request(body: CompletionRequest, ids: tuple[int, ...], vectors: "Mapping[st
         prompt=ids,
         sampling=sampling(body, max_tokens=limit),
         steer=() if steered is None else steered.interventions(len(ids)),
-        record=shown or body.thermoscope is None or body.thermoscope.steps is not False,
+        timeout=timeout(body),
+        record=shown or body.with_records,
         alternatives=alternatives(body, shown=shown),
     )
 

@@ -9,13 +9,14 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.engine.request import Request
-from thermoscope.server.answers import Answers
+from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.completions.request import engine_requests
 from thermoscope.server.completions.schema import CompletionRequest
 from thermoscope.server.completions.wording import Wording
+from thermoscope.server.envelope import joined
 from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
-from thermoscope.server.stream import Stream
+from thermoscope.server.stream import Stream, tagged
 
 if TYPE_CHECKING:
     from thermoscope.engine.scores import Score
@@ -30,13 +31,16 @@ def install(app: FastAPI, service: Service) -> None:
         """Continue a text or several, at once or as a stream of server-sent events."""
         service.known(body.model)
         requests = await run_in_threadpool(engine_requests, body, service)
-        answers = Answers(model.runner, *requests)
+        client = client_of(exchange, body.user)
+        answers = service.answers(*requests, client=client, traced=body.with_trace)
         wording = Wording(body, requests, model)
         if body.stream:
-            return Stream(_chunks(body, requests, answers, wording, service), answers)
+            pieces = _chunks(body, requests, answers, wording, service)
+            return Stream(tagged(pieces, answers.tag), answers)
         traces = await answers.traces(exchange)
         of_prompts = await _scored(body, requests, service)
-        return JSONResponse(await run_in_threadpool(wording.completion, traces, of_prompts))
+        completion = await run_in_threadpool(wording.completion, traces, of_prompts)
+        return JSONResponse(joined(completion, answers.tag))
 
 
 async def _chunks(
@@ -45,13 +49,14 @@ async def _chunks(
     if body.echo:
         for chunk in wording.opening(await _scored(body, requests, service)):
             yield chunk
-    drawn = 0
+    traces = []
     async for delta in answers:
-        drawn += body.max_tokens != 0
         if (piece := wording.chunk(delta)) is not None:
             yield piece
+        if delta.trace is not None:
+            traces.append(delta.trace)
     if body.with_usage:
-        yield wording.usage_chunk(drawn)
+        yield wording.usage_chunk(traces)
 
 
 async def _scored(

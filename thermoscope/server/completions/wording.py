@@ -27,13 +27,12 @@ class Wording:
         self._said: dict[int, int] = {}  # characters of each choice whose tokens are out
 
     def completion(
-        self, traces: Iterable[Trace], scored: "Sequence[Sequence[Score]] | None" = None
+        self, traces: Sequence[Trace], scored: "Sequence[Sequence[Score]] | None" = None
     ) -> dict[str, Any]:
         """The whole answer. `scored`: the prompts' tokens, where echo and logprobs show them."""
-        choices, drawn = [], 0
+        choices = []
         for index, trace in enumerate(traces):
             steps = [] if self._body.max_tokens == 0 else trace.steps
-            drawn += len(steps)
             prompt = scored[index // self._n] if scored else ()
             choices.append(
                 self._choice(
@@ -44,7 +43,7 @@ class Wording:
                     trace.finish_reason if steps else "length",
                 )
             )
-        return {**self._head, "choices": choices, "usage": self._usage(drawn)}
+        return {**self._head, "choices": choices, "usage": self._usage(traces)}
 
     def opening(self, scored: "Sequence[Sequence[Score]] | None" = None) -> Iterator[dict[str, Any]]:
         """The pieces that echo the prompts, one for each choice."""
@@ -64,9 +63,9 @@ class Wording:
             [self._choice(delta.choice, delta.text, entries, [delta.step], delta.finish_reason)]
         )
 
-    def usage_chunk(self, completion_tokens: int) -> dict[str, Any]:
+    def usage_chunk(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The last piece, which counts tokens and belongs to no choice."""
-        return self._chunk([]) | {"usage": self._usage(completion_tokens)}
+        return self._chunk([]) | {"usage": self._usage(traces)}
 
     def _choice(
         self,
@@ -97,8 +96,9 @@ class Wording:
         said = self._body.prompt[index // self._n]
         return said if isinstance(said, str) else self._tokenizer.decode(said)
 
-    def _usage(self, completion_tokens: int) -> dict[str, Any]:
-        return envelope.usage(sum(map(len, self._prompts)), completion_tokens)
+    def _usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
+        drawn = 0 if self._body.max_tokens == 0 else sum(len(trace.steps) for trace in traces)
+        return envelope.usage(sum(map(len, self._prompts)), drawn, traces)
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {**self._head, "choices": choices, **({"usage": None} if self._body.with_usage else {})}
