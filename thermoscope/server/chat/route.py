@@ -34,14 +34,22 @@ def install(app: FastAPI, service: Service) -> None:
 
 
 async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:
-    for index in range(body.n or 1):
-        yield wording.chunk(index, {"role": "assistant", "content": ""})
+    readers = [wording.reader() for _ in range(body.n or 1)]
+    nothing = {
+        "content": "" if wording.offer is None else None
+    }  # where there may be calls, there may be no text
+    for index in range(len(readers)):
+        yield wording.chunk(index, {"role": "assistant", **nothing})
     completion_tokens = 0
     async for delta in answers:
         completion_tokens += delta.step is not None
-        if delta.text or (delta.step and (body.logprobs or body.with_steps)):
-            yield wording.chunk(delta.choice, {"content": delta.text}, step=delta.step)
-        if delta.finish_reason is not None:
-            yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
+        reader, ended = readers[delta.choice], delta.finish_reason
+        said = [wording.delta(piece) for piece in reader.push(delta.text, last=ended is not None)]
+        if not said and (body.logprobs or body.with_steps):
+            said = [{"content": ""} if wording.offer is None else {}]
+        for at, piece in enumerate(said):  # the token belongs to the first piece that it brought
+            yield wording.chunk(delta.choice, piece, step=None if at else delta.step)
+        if ended is not None:
+            yield wording.chunk(delta.choice, {}, finish_reason=wording.reason(ended, reader))
     if body.with_usage:
         yield wording.usage_chunk(completion_tokens)
