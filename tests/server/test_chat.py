@@ -173,7 +173,7 @@ def test_stop_is_a_string_or_a_list(ask, model, stop):
 def test_parts_and_developer_reach_the_template_as_text(ask, model):
     seen = []
     original = model.tokenizer.chat
-    model.tokenizer.chat = lambda messages: seen.extend(messages) or original(messages)
+    model.tokenizer.chat = lambda messages, tools=(): seen.extend(messages) or original(messages)
     echoed = {"role": "assistant", "content": "yes", "refusal": None, "tool_calls": None, "annotations": []}
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     messages = [

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from thermoscope.engine.grammar import Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws.filters import Filters
 from thermoscope.laws.profiles import PROFILES, Profile
@@ -136,7 +137,9 @@ class Request:
     `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
     requests of other people go first. `steer`: vectors added to the residual stream: an `Add`'s to that of
     every token, of the prompt as of the answer, a `Lean`'s from its first position on. A replay of the answer
-    sees what spoke if it is given the same interventions.
+    sees what spoke if it is given the same interventions. `grammar`: what every answer must be; one that
+    `max_tokens`, or a stop string or id of the request, cuts short is the beginning of such. `shown`: control
+    tokens that stand in the text by their names, as others do not.
     """
 
     prompt: tuple[int, ...]
@@ -144,6 +147,8 @@ class Request:
     record: bool = True
     background: bool = False
     steer: "tuple[Add | Lean, ...]" = ()
+    grammar: Grammar | None = None
+    shown: frozenset[int] = frozenset()
 
 
 _PENALTIES = (
