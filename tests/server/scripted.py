@@ -36,7 +36,11 @@ class Tokenizer:
     call_format = HERMES
     call_marks: ClassVar = {}
 
+    def __init__(self):
+        self.seen = []  # messages and tools of every conversation
+
     def chat(self, messages, tools=()):
+        self.seen.append((list(messages), list(tools)))
         for message in messages:
             assert set(message) <= {"role", "content", "tool_calls", "tool_call_id", "name"}
             if "<|refused|>" in message["content"]:

@@ -206,7 +206,8 @@ def test_the_message_says_what_was_got_and_what_was_expected(ask):
     assert problem(ask(top_p=1.5))["message"] == "top_p: got 1.5, expected less than or equal to 1."
     message = problem(ask(messages=[{"role": "wizard", "content": "x"}]))["message"]
     assert message == (
-        "messages[0].role: got 'wizard', expected 'system', 'developer', 'user', 'assistant', 'tool' or 'function'."
+        "messages[0].role: got 'wizard', expected 'system', 'developer', 'user', 'assistant', 'tool' or "
+        "'function'."
     )
 
 
