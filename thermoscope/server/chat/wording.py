@@ -2,18 +2,17 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope import __version__
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.logprobs import logprobs
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-
-LEAST_LOGPROB = -9999.0  # what OpenAI writes for a token that is out of reach
 
 
 class Wording:
@@ -31,7 +30,7 @@ class Wording:
             "system_fingerprint": f"{model.name}-{model.precision}-{__version__}",
         }
 
-    def completion(self, traces: Iterable[Trace]) -> dict[str, Any]:
+    def completion(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The whole answer."""
         choices = [
             {
@@ -42,8 +41,7 @@ class Wording:
             }
             for trace in traces
         ]
-        usage = self.usage(sum(len(trace.steps) for trace in traces))
-        return {**self._head, "choices": choices, "usage": usage}
+        return {**self._head, "choices": choices, "usage": self.usage(traces)}
 
     def chunk(
         self,
@@ -57,16 +55,21 @@ class Wording:
         seen = {"logprobs": None} if step is None else self._of_steps([step])
         return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
-    def usage_chunk(self, completion_tokens: int) -> dict[str, Any]:
+    def usage_chunk(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The last piece, which counts tokens and belongs to no choice."""
-        return self._chunk([]) | {"usage": self.usage(completion_tokens)}
+        return self._chunk([]) | {"usage": self.usage(traces)}
 
-    def usage(self, completion_tokens: int) -> dict[str, int]:
-        """Tokens read and drawn; an end token is drawn, too."""
+    def usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
+        """Tokens read and drawn; an end token is drawn, too. `cached_tokens`: of the prompt, when its first
+        answer began; the other answers share that prompt.
+        """
+        drawn = sum(len(trace.steps) for trace in traces)
+        cached = next((trace.cached_tokens for trace in traces if trace.choice == 0), 0)
         return {
             "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": self._prompt_tokens + completion_tokens,
+            "completion_tokens": drawn,
+            "total_tokens": self._prompt_tokens + drawn,
+            "prompt_tokens_details": {"cached_tokens": cached},
         }
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -76,24 +79,10 @@ class Wording:
     def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
         fields: dict[str, Any] = {"logprobs": None}
         if self._body.logprobs:
-            # A control token is no part of the content, so it has no place in a list that mirrors it.
-            spoken = [step for step in steps if not self._tokenizer.is_control(step.token)]
-            fields["logprobs"] = {"content": [self._logprob(step) for step in spoken], "refusal": None}
+            fields["logprobs"] = {
+                "content": logprobs(steps, self._tokenizer, self._body.top_logprobs or 0),
+                "refusal": None,
+            }
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
         return fields
-
-    def _logprob(self, step: Step) -> dict[str, Any]:
-        assert step.record is not None  # engine_request asks for records wherever logprobs are wanted
-        best = step.record.alternatives[: self._body.top_logprobs or 0]
-        return {
-            **self._token(step.token, step.record.logprob),
-            "top_logprobs": [self._token(other.token, other.logprob) for other in best],
-        }
-
-    def _token(self, token: int, logprob: float) -> dict[str, Any]:
-        return {
-            "token": self._tokenizer.piece(token),
-            "logprob": max(logprob, LEAST_LOGPROB),
-            "bytes": list(self._tokenizer.bytes_of(token)) or None,
-        }
