@@ -15,8 +15,9 @@
     ├── EngineStopped         the engine was shut down while a request waited
     ├── UpstreamFailed        the server that answers for this one refused a request, or failed at it
     │   └── UpstreamUnreachable   it gives no answer, or broke one off
+    ├── TimedOut              a request took longer than it was given
     ├── ReadingCancelled      whoever asked for a reading called it off
-    └── TooBusy               more readings wait than are kept waiting
+    └── TooBusy               more requests or readings wait than are kept waiting
 
 Each message says what was got, what was expected, and what to do. The command line prints it in one
 line and exits with 2; the server puts it into OpenAI's error form.
@@ -119,5 +120,13 @@ class ReadingCancelled(ThermoscopeError):
     """A reading was called off before it was finished."""
 
 
+class TimedOut(ThermoscopeError):
+    """A request was not finished within the time that it was given."""
+
+
 class TooBusy(ThermoscopeError):
-    """As many readings wait already as are kept waiting; ask again later."""
+    """As many wait already as are kept waiting; ask again after `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

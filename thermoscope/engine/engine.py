@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 
 from thermoscope.engine.guide import Guides
+from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.request import Request
 from thermoscope.engine.sampler import ALTERNATIVES
 from thermoscope.engine.scheduler import Scheduler
@@ -26,6 +27,7 @@ __all__ = ["Delta", "Engine", "Generation"]
 class Generation:
     """A submitted request: its n answers."""
 
+    request: Request
     sequences: tuple[Sequence, ...]
 
 
@@ -41,7 +43,7 @@ class Engine:
         self.model = model
         self.context = context
         self.cache = model.cache(slots=slots, context=context)
-        self.scheduler = Scheduler(slots)
+        self.scheduler = Scheduler(Prefixes(self.cache))
         self.guides = Guides(model.tokenizer, model.config.vocab)
         self.watch: Callable[[str], None] | None = None
         self._arrivals = itertools.count()
@@ -86,6 +88,7 @@ class Engine:
             )
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         return Generation(
+            request,
             tuple(
                 Sequence.of(
                     request,
@@ -97,7 +100,7 @@ class Engine:
                     guide=None if request.grammar is None else self.guides.guide(request.grammar),
                 )
                 for choice in range(sampling.n)
-            )
+            ),
         )
 
     def submit(self, generation: Generation) -> None:
@@ -109,7 +112,7 @@ class Engine:
     def cancel(self, generation: Generation) -> None:
         """Drop what is left of a request, and free its slots."""
         for sequence in generation.sequences:
-            self._release(sequence)
+            self.scheduler.remove(sequence)
 
     def adopt(self, model: Model, *, threads: int) -> None:
         """Go on with the same model in another packing, as soon as no answer is under way."""
@@ -158,7 +161,7 @@ class Engine:
         ]
         for sequence, delta in deltas:
             if isinstance(delta, InvalidRequest) or delta.finish_reason:
-                self._release(sequence)
+                self.scheduler.remove(sequence)
         return deltas
 
     def _spoken(
@@ -184,14 +187,10 @@ class Engine:
         if self.watch is not None:
             self.watch(part)
 
-    def _release(self, sequence: Sequence) -> None:
-        if sequence.slot is not None:
-            self.cache.truncate(sequence.slot, 0)
-        self.scheduler.remove(sequence)
-
     def _exchange(self) -> None:
         if self._next is not None and not any(self.scheduler.running):
             model, threads = self._next
             cache = model.cache(slots=self.cache.slots, context=self.context)
             model.run_on(threads)
             self.model, self.cache, self._next = model, cache, None
+            self.scheduler.prefixes = Prefixes(cache)

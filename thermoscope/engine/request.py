@@ -1,7 +1,7 @@
 """What a caller may ask of the engine, checked once, here, for every way in."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
@@ -137,7 +137,9 @@ class Request:
     `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
     requests of other people go first. `steer`: vectors added to the residual stream: an `Add`'s to that of
     every token, of the prompt as of the answer, a `Lean`'s from its first position on. A replay of the answer
-    sees what spoke if it is given the same interventions. `grammar`: what every answer must be; one that
+    sees what spoke if it is given the same interventions. `fresh`: compute the whole prompt, also what the
+    cache has of it (for measuring). `client`: who asks; slots are shared out evenly among those who wait.
+    `timeout`: seconds from its arrival to its last token. `grammar`: what every answer must be; one that
     `max_tokens`, or a stop string or id of the request, cuts short is the beginning of such. `shown`: control
     tokens that stand in the text by their names, as others do not.
     """
@@ -148,7 +150,13 @@ class Request:
     background: bool = False
     steer: "tuple[Add | Lean, ...]" = ()
     grammar: Grammar | None = None
+    fresh: bool = False
+    client: Hashable = None
+    timeout: float = math.inf
     shown: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        within("timeout", self.timeout, 1e-3, math.inf)
 
 
 _PENALTIES = (

@@ -188,14 +188,14 @@ class Step:
                 "kept": self.record.kept,
                 "removed_mass": self.record.removed_mass,
             }
-            if alternatives:
-                plain["alternatives"] = [other.to_dict() for other in self.record.alternatives]
             if (constraint := self.record.constraint) is not None:
                 plain["constraint"] = {
                     "allowed": constraint.allowed,
                     "removed_mass": constraint.removed_mass,
                     "work": constraint.work,
                 }
+            if alternatives:
+                plain["alternatives"] = [other.to_dict() for other in self.record.alternatives]
         return plain
 
     @classmethod
@@ -235,7 +235,8 @@ class Trace:
     - `sampling`: the settings, with the seed that was used. `choice`: which of the n answers this is.
     - `grammar`: what the answer was held to, as `Grammar`'s fields; None for nothing.
     - `text`: the answer as shown, after stop strings were cut. `steps`: every token that was drawn.
-    - `prefill_ms`: from the request's start to its first logits.
+    - `prefill_ms`: from the request's start to its first logits. `cached_tokens`: of the prompt, those whose keys
+      and values were there already.
     """
 
     model: str
@@ -247,6 +248,7 @@ class Trace:
     text: str = ""
     finish_reason: FinishReason | None = None
     prefill_ms: float = 0.0
+    cached_tokens: int = 0
     steps: list[Step] = field(default_factory=list)
 
     @property

@@ -7,7 +7,7 @@ from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.chat.conversation import conversation
 from thermoscope.server.chat.schema import ChatRequest
-from thermoscope.server.drawing import check_stream, sampling, steering
+from thermoscope.server.drawing import check_stream, sampling, steering, timeout
 from thermoscope.server.tools.grammar import answer_grammar
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         prompt=prompt,
         sampling=sampling(body, max_tokens=body.max_completion_tokens),
         steer=() if steered is None else steered.interventions(len(prompt)),
+        timeout=timeout(body),
         record=bool(body.logprobs) or body.with_records,
         grammar=None if offer is None else answer_grammar(offer, tokenizer),
         shown=frozenset() if offer is None else frozenset(tokenizer.call_marks.values()),

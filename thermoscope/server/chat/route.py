@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from thermoscope.server.answers import Answers
+from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.chat.request import engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
@@ -24,7 +24,8 @@ def install(app: FastAPI, service: Service) -> None:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
         request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
-        answers = service.answers(request, traced=body.with_trace)
+        client = client_of(exchange, body.safety_identifier or body.user)
+        answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
         if body.stream:
             return Stream(tagged(_chunks(body, answers, wording), answers.tag), answers)
@@ -35,14 +36,11 @@ def install(app: FastAPI, service: Service) -> None:
 
 async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:
     readers = [wording.reader() for _ in range(body.n or 1)]
-    nothing = {
-        "content": "" if wording.offer is None else None
-    }  # where there may be calls, there may be no text
+    begun = {"role": "assistant", "content": "" if wording.offer is None else None}  # there may be only calls
     for index in range(len(readers)):
-        yield wording.chunk(index, {"role": "assistant", **nothing})
-    completion_tokens = 0
+        yield wording.chunk(index, begun)
+    traces = []
     async for delta in answers:
-        completion_tokens += delta.step is not None
         reader, ended = readers[delta.choice], delta.finish_reason
         said = [wording.delta(piece) for piece in reader.push(delta.text, last=ended is not None)]
         if not said and (body.logprobs or body.with_steps):
@@ -51,5 +49,7 @@ async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> Asyn
             yield wording.chunk(delta.choice, piece, step=None if at else delta.step)
         if ended is not None:
             yield wording.chunk(delta.choice, {}, finish_reason=wording.reason(ended, reader))
+        if delta.trace is not None:
+            traces.append(delta.trace)
     if body.with_usage:
-        yield wording.usage_chunk(completion_tokens)
+        yield wording.usage_chunk(traces)
