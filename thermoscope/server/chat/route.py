@@ -46,14 +46,20 @@ def install(app: FastAPI, service: Service) -> None:
 async def _chunks(
     body: ChatRequest, answers: Answers, wording: Wording, of_prompt: Callable[[], Awaitable[dict[str, Any]]]
 ) -> AsyncIterator[dict[str, Any]]:
-    for index in range(body.n or 1):
-        yield wording.chunk(index, {"role": "assistant", "content": ""})
+    readers = [wording.reader() for _ in range(body.n or 1)]
+    begun = {"role": "assistant", "content": "" if wording.offer is None else None}  # there may be only calls
+    for index in range(len(readers)):
+        yield wording.chunk(index, begun)
     traces = []
     async for delta in answers:
-        if delta.text or (delta.step and (body.logprobs or body.with_steps)):
-            yield wording.chunk(delta.choice, {"content": delta.text}, step=delta.step)
-        if delta.finish_reason is not None:
-            yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
+        reader, ended = readers[delta.choice], delta.finish_reason
+        said = [wording.delta(piece) for piece in reader.push(delta.text, last=ended is not None)]
+        if not said and (body.logprobs or body.with_steps):
+            said = [{"content": ""} if wording.offer is None else {}]
+        for at, piece in enumerate(said):  # the token belongs to the first piece that it brought
+            yield wording.chunk(delta.choice, piece, step=None if at else delta.step)
+        if ended is not None:
+            yield wording.chunk(delta.choice, {}, finish_reason=wording.reason(ended, reader))
         if delta.trace is not None:
             traces.append(delta.trace)
     if seen := await of_prompt():
