@@ -194,7 +194,12 @@ class Runner:
                 self._fail(error)
                 continue
             for sequence, delta in deltas:
-                ticket = self._open[sequence]
+                ticket = self._open.get(sequence)
+                if ticket is None:  # another answer of the same request failed in this step
+                    continue
+                if isinstance(delta, Exception):
+                    self._drop(ticket, delta)
+                    continue
                 if delta.finish_reason:
                     del self._open[sequence]
                     self._ends.append(time.perf_counter())
@@ -270,10 +275,15 @@ class Runner:
     def _fail(self, error: Exception) -> None:
         """A failed step ends all open requests: which of them it was is not known."""
         for ticket in set(self._open.values()):
-            self.engine.cancel(ticket.generation)
-            if not ticket.cancelled:
-                _deliver(ticket, error)
-        self._open.clear()
+            self._drop(ticket, error)
+
+    def _drop(self, ticket: Ticket, error: Exception) -> None:
+        """An error in place of what is left of a request."""
+        self.engine.cancel(ticket.generation)
+        for sequence in ticket.generation.sequences:
+            self._open.pop(sequence, None)
+        if not ticket.cancelled:
+            _deliver(ticket, error)
 
 
 def _deliver(ticket: Ticket, item: Delta | Exception) -> None:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 
+from thermoscope.engine.guide import Guide
 from thermoscope.engine.request import Request
 from thermoscope.engine.sampler import Sampler
 from thermoscope.engine.text import TextStream
@@ -29,8 +30,11 @@ class Delta:
 class Sequence:
     """One of a request's n answers. `slot` is None until the scheduler gives it one."""
 
-    def __init__(self, request: Request, *, choice: int, seed: int, limit: int, trace: Trace) -> None:
+    def __init__(
+        self, request: Request, *, choice: int, seed: int, limit: int, trace: Trace, guide: Guide | None
+    ) -> None:
         self.request = request
+        self.guide = guide
         self.choice = choice
         self.slot: int | None = None
         self.arrival = 0  # order among all answers, set when it is queued
@@ -50,7 +54,15 @@ class Sequence:
 
     @classmethod
     def of(
-        cls, request: Request, *, choice: int, seed: int, limit: int, model: str, precision: str
+        cls,
+        request: Request,
+        *,
+        choice: int,
+        seed: int,
+        limit: int,
+        model: str,
+        precision: str,
+        guide: Guide | None = None,
     ) -> "Sequence":
         """The request's answer number `choice`, with an empty trace; `limit` tokens at most."""
         sampling = asdict(request.sampling) | {"seed": seed, "max_tokens": limit}
@@ -58,9 +70,14 @@ class Sequence:
         for name in ("stop", "stop_ids", "dry_breakers"):
             sampling[name] = list(sampling[name])
         trace = Trace(
-            model=model, precision=precision, prompt=request.prompt, sampling=sampling, choice=choice
+            model=model,
+            precision=precision,
+            prompt=request.prompt,
+            sampling=sampling,
+            choice=choice,
+            grammar=None if request.grammar is None else asdict(request.grammar),
         )
-        return cls(request, choice=choice, seed=seed, limit=limit, trace=trace)
+        return cls(request, choice=choice, seed=seed, limit=limit, trace=trace, guide=guide)
 
     @property
     def pending(self) -> int:
@@ -85,8 +102,11 @@ class Sequence:
         if not self.trace.steps:
             self.trace.prefill_ms = (now - self._since) * 1e3
         ended = token in sampling.stop_ids or (token in tokenizer.end_ids and not sampling.ignore_eos)
-        full = len(self.trace.steps) + 1 >= self._limit
         data = b"" if ended else tokenizer.bytes_of(token)
+        if self.guide is not None and not ended:
+            self.guide.accept(token)
+            ended = self.guide.complete
+        full = len(self.trace.steps) + 1 >= self._limit
         shown = self._text.push(data, last=ended or full)
         step = Step(token, shown.piece, data, round((now - self._since) * 1e3, 4), record)
         self._since = now
