@@ -17,7 +17,7 @@ from thermoscope.engine.trace import Trace
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.distribution import log_z
-from thermoscope.models.intervention import Intervention, Overwrite, check
+from thermoscope.models.intervention import Intervention, Overwrite, check, fingerprint
 from thermoscope.models.model import Model
 from thermoscope.models.probe import Probe
 
@@ -39,21 +39,32 @@ class Replay:
       at layer number `layers` before the final norm. `q` is [tokens, heads, dim], `k` and `v`
       [tokens, kv, dim], `attention` [heads, tokens, tokens] with zeros above the diagonal; `head_out` is
       [tokens, heads, dim], the values that each head mixed.
+    - `changed`: the fingerprint of what was changed on the way; None where nothing was.
     """
 
     tokens: tuple[int, ...]
     logprobs: Float[Tensor, "given"]
     logits: Float[Tensor, "some vocab"] | None
     kept: dict[tuple[Quantity, int], Tensor] = field(default_factory=dict)
+    changed: str | None = None
 
     def logprob_residual(self, trace: Trace) -> float:
         """Largest difference between the trace's recorded log-probabilities and the replay's, in nats.
 
-        **Errors:** `InvalidRequest` if the trace is of other tokens, kept no records, or more than the replay
-        has log-probabilities.
+        **Errors:** `InvalidRequest` if the trace is of other tokens, was steered otherwise than the replay,
+        kept no records, or more than the replay has log-probabilities.
         """
         if (*trace.prompt, *trace.tokens) != self.tokens:
             raise InvalidRequest("trace: got other tokens than those replayed, expected the same.")
+        if trace.steered != self.changed:
+            was, here = (
+                f"with {each}" if each else "without a vector" for each in (trace.steered, self.changed)
+            )
+            raise InvalidRequest(
+                f"trace: got one that was steered {was}, and a replay {here}; expected the same vectors in "
+                "both, so give the replay the interventions that spoke.",
+                param="trace",
+            )
         records = [step.record for step in trace.steps]
         if not records or any(record is None for record in records):
             raise InvalidRequest("trace: got steps without records; generate it with records on.")
@@ -117,7 +128,7 @@ def replay(
     parts = chunks(
         model, tokens, keep=keep, layers=layers, logits=logits, first=first, interventions=interventions
     )
-    return joined(tokens, list(parts))
+    return joined(tokens, list(parts), interventions)
 
 
 def chunks(
@@ -204,8 +215,10 @@ def _hidden(
         place.start += len(chunk)
 
 
-def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:
-    """The chunks of a whole pass as one."""
+def joined(
+    tokens: Sequence[int], parts: Sequence[Chunk], interventions: Sequence[Intervention] = ()
+) -> Replay:
+    """The chunks of a whole pass as one, made with these interventions."""
     every = [part.logits for part in parts if part.logits is not None]
     return Replay(
         tokens=tuple(tokens),
@@ -215,6 +228,7 @@ def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:
             place: _joined(place[0], [part.kept[place] for part in parts], len(tokens))
             for place in parts[0].kept
         },
+        changed=fingerprint(interventions),
     )
 
 

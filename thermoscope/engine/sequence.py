@@ -8,6 +8,7 @@ from thermoscope.engine.sampler import Sampler
 from thermoscope.engine.text import TextStream
 from thermoscope.engine.trace import FinishReason, Record, Step, Trace
 from thermoscope.models.cache import Span
+from thermoscope.models.intervention import fingerprint
 from thermoscope.models.tokenizer import Tokenizer
 
 
@@ -52,8 +53,9 @@ class Sequence:
         for name in ("stop", "stop_ids", "dry_breakers"):
             sampling[name] = list(sampling[name])
         trace = Trace(
-            model=model, precision=precision, prompt=request.prompt, sampling=sampling, choice=choice
-        )
+            model=model, precision=precision, prompt=request.prompt, sampling=sampling, choice=choice,
+            steered=fingerprint(request.steer),
+        )  # fmt: skip
         return cls(request, choice=choice, seed=seed, limit=limit, trace=trace)
 
     @property

@@ -205,6 +205,7 @@ class Trace:
     - `sampling`: the settings, with the seed that was used. `choice`: which of the n answers this is.
     - `text`: the answer as shown, after stop strings were cut. `steps`: every token that was drawn.
     - `prefill_ms`: from the request's start to its first logits.
+    - `steered`: the fingerprint of the vectors that were added (`models.intervention`); None where none was.
     """
 
     model: str
@@ -216,6 +217,7 @@ class Trace:
     finish_reason: FinishReason | None = None
     prefill_ms: float = 0.0
     steps: list[Step] = field(default_factory=list)
+    steered: str | None = None
 
     @property
     def tokens(self) -> tuple[int, ...]:

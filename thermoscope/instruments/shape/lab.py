@@ -153,7 +153,8 @@ class Lab:
 
         self._check_room(tokens, param)
         how = {"keep": keep, "layers": layers, "first": first, "interventions": interventions}
-        return joined(tokens, list(self.pieces(lambda model: chunks(model, tokens, **how), len(tokens))))  # type: ignore[arg-type]
+        parts = list(self.pieces(lambda model: chunks(model, tokens, **how), len(tokens)))  # type: ignore[arg-type]
+        return joined(tokens, parts, interventions)
 
     def logits(
         self, tokens: Sequence[int], *, first: int = 0, param: str = "text"
