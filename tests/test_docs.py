@@ -16,8 +16,9 @@ from tests.server.conftest import serving
 from thermoscope import cli, instruments
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.trace import Record, Step
+from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.errors import describe
-from thermoscope.server.schemas import ChatRequest, Extension
+from thermoscope.server.fields import Extension
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -5,15 +5,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
+from thermoscope.server.options import Options
 from thermoscope.server.serve import Server, open_port
 
 from . import scripted
 
 
 @contextlib.contextmanager
-def serving(model, aliases=()):
+def serving(model, aliases=(), **options):
     """A real uvicorn on a free port, in a thread; yields its address."""
-    server = Server(model, aliases)
+    server = Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options))
     with open_port("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -33,7 +34,7 @@ def model():
 
 @pytest.fixture
 def client(model):
-    with TestClient(create_app(model, ["gpt-4o"])) as client:
+    with TestClient(create_app(model, Options(aliases=["gpt-4o"]))) as client:
         yield client
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from thermoscope import __version__
 from thermoscope.engine.request import Sampling
-from thermoscope.server.schemas import ChatRequest
+from thermoscope.server.chat.schema import ChatRequest
 
 from .scripted import END
 

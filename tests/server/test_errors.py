@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from thermoscope.errors import BadModelFile, ContextExceeded, EngineStopped
 from thermoscope.server import middleware
-from thermoscope.server.schemas import ChatRequest, Extension
+from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.fields import Extension
 
 
 def problem(response, status=400):
@@ -175,6 +176,7 @@ WRONG = [
     ("thermoscope", {"stop_ids": [-1]}, "thermoscope.stop_ids[0]"),
     ("thermoscope", {"ignore_eos": 1}, "thermoscope.ignore_eos"),
     ("thermoscope", {"steps": "yes"}, "thermoscope.steps"),
+    ("thermoscope", {"trace": "yes"}, "thermoscope.trace"),
 ]
 
 

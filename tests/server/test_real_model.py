@@ -9,7 +9,7 @@ import openai
 import pytest
 
 import thermoscope as ts
-from thermoscope.server.schemas import Extension
+from thermoscope.server.fields import Extension
 
 from .conftest import serving
 from .scripted import wait_until

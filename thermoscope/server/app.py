@@ -1,31 +1,32 @@
 """The addresses of the server, and who answers at each."""
 
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
-from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
 from thermoscope import __version__
-from thermoscope.errors import ModelNotFound
 from thermoscope.server import errors, instruments
-from thermoscope.server.answers import Answers
-from thermoscope.server.chat import Wording, engine_request
+from thermoscope.server.body import StrictRoute
+from thermoscope.server.chat import route as chat
+from thermoscope.server.fields import ErrorBody
 from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
+from thermoscope.server.keys import Keys
+from thermoscope.server.metrics import CONTENT_TYPE
 from thermoscope.server.middleware import Exchange
-from thermoscope.server.schemas import ChatRequest, ErrorBody
-from thermoscope.server.stream import Stream
+from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.responses import route as responses
+from thermoscope.server.service import Service
+from thermoscope.server.traces import route as traces
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 WEB = Path(__file__).parent.parent / "web"
 PAGE_HEADERS = {
@@ -36,72 +37,57 @@ PAGE_HEADERS = {
 }
 
 
-def create_app(
-    model: "LanguageModel",
-    aliases: Sequence[str] = (),
-    hosts: Sequence[str] | None = None,
-    vectors: "Mapping[str, Steering] | None" = None,
-) -> FastAPI:
-    """The server of one loaded model, which answers to its own name and to its aliases.
-
-    `hosts`: names that a Host header may have, as `Hosts` says; None for any, where no port is open.
-    `vectors`: what answers may be steered by, by name.
-    """
-    names = list(dict.fromkeys([model.name, *aliases]))
-    started = int(time.time())
+def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
+    """The server of one loaded model."""
+    service = Service(model, options)
     app: FastAPI = FastAPIOffline(
         title="Thermoscope",
         summary="A language model behind the OpenAI API, every token's step in sight.",
         version=__version__,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
-    if hosts is not None:
-        app.add_middleware(Hosts, names=hosts)
-    app.add_middleware(Exchange)  # added last, so that it sees a request first
+    app.router.route_class = StrictRoute
+    # A middleware that is added later sees a request earlier.
+    if options.keys:
+        app.add_middleware(Keys, keys=options.keys)
+    if options.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "openai-processing-ms"],
+        )
+    if options.hosts is not None:
+        app.add_middleware(Hosts, names=options.hosts)
+    app.add_middleware(Exchange)
     errors.install(app)
 
-    def known(name: str) -> str:
-        if name not in names:
-            raise ModelNotFound(
-                f"The model {name!r} is not loaded here; expected {' or '.join(names)}. "
-                f"To give it another name, start the server with --alias."
-            )
-        return name
-
-    def card(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": started, "owned_by": "thermoscope"}
-
-    @app.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
-        """Answer a conversation, at once or as a stream of server-sent events."""
-        known(body.model)
-        request = await run_in_threadpool(engine_request, body, model.tokenizer, vectors)
-        answers = Answers(model.runner, request)
-        wording = Wording(body, request, model)
-        if body.stream:
-            return Stream(body, answers, wording)
-        traces = await answers.traces(exchange)
-        return JSONResponse(await run_in_threadpool(wording.completion, traces))
+    chat.install(app, service)
+    responses.install(app, service)
+    traces.install(app, service.traces)
+    app.state.traces = service.traces
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The loaded model, under each of its names."""
-        return {"object": "list", "data": [card(name) for name in names]}
+        return {"object": "list", "data": [service.card(name) for name in service.names]}
 
     @app.get("/v1/models/{name:path}")
     async def model_card(name: str) -> dict[str, Any]:
         """One name of the loaded model."""
-        return card(known(name))
+        return service.card(service.known(name))
 
     app.state.jobs = Jobs(model)
     instruments.install(app, app.state.jobs)
 
     @app.get("/health")
-    async def health() -> dict[str, Any]:
-        """That the server stands, what it runs, and how busy it is."""
+    async def health(response: Response) -> dict[str, Any]:
+        """That the server stands, what it runs, and how busy it is; 503 while it is stopping."""
         runner = model.runner
+        response.status_code = 503 if runner.closed else 200
         return {
-            "status": "ok",
+            "status": "stopping" if runner.closed else "ok",
             "model": model.name,
             "precision": model.precision,
             "context": model.context,
@@ -109,6 +95,11 @@ def create_app(
             "running": runner.running,
             "waiting": runner.waiting,
         }
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """What was counted, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

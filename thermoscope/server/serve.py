@@ -1,9 +1,11 @@
 """Bring a model up on a port, and take it down again."""
 
+import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -11,10 +13,10 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.app import create_app
+from thermoscope.server.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 
 def serve(
@@ -22,21 +24,20 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    aliases: Sequence[str] = (),
-    hosts: Sequence[str] = (),
-    vectors: "Mapping[str, Steering] | None" = None,
+    options: Options = DEFAULTS,
 ) -> None:
-    """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
+    """Answer until Ctrl-C or SIGTERM; whoever waits for an answer then has `options.grace` seconds to get it.
 
-    `hosts`: names that requests may address, beside `host`, localhost and any address.
+    `options.hosts` are names that requests may address beside `host`, localhost and any address.
 
     **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
     """
     listener = open_port(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    model.runner.queue, model.runner.timeout = options.queue, options.timeout
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, aliases, (host, *hosts), vectors).run(sockets=[listener])
+        Server(model, replace(options, hosts=(host, *(options.hosts or ())))).run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -64,22 +65,24 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which stops the engine before it waits for open connections to end."""
+    """uvicorn, which lets answers end, then stops the engine, then waits for open connections to end."""
 
-    def __init__(
-        self,
-        model: "LanguageModel",
-        aliases: Sequence[str] = (),
-        hosts: Sequence[str] = (),
-        vectors: "Mapping[str, Steering] | None" = None,
-    ) -> None:
-        app = create_app(model, aliases, hosts, vectors)
+    def __init__(self, model: "LanguageModel", options: Options) -> None:
+        app = create_app(model, options)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )
-        self._model = model
+        self._runner = model.runner
+        self._grace = options.grace
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop the engine, which ends every open answer, then the connections."""
-        await run_in_threadpool(self._model.runner.stop)
+        """Let answers end within the grace time, and tell newcomers; then stop the engine, which tells every
+        answer that is open still; then the connections. A second Ctrl-C ends the grace time.
+        """
+        self._runner.close()
+        until = time.monotonic() + self._grace
+        while not (self._runner.idle or self.force_exit or time.monotonic() > until):
+            await asyncio.sleep(0.05)
+        self.force_exit = False  # those that are cut short must hear of it
+        await run_in_threadpool(self._runner.stop)
         await super().shutdown(sockets)

@@ -1,25 +1,53 @@
 """An answer while it is spoken, as server-sent events."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from thermoscope.server.answers import Answers
-from thermoscope.server.chat import Wording
 from thermoscope.server.errors import describe
-from thermoscope.server.schemas import ChatRequest
 
+Pieces = AsyncIterator[dict[str, Any]]
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies must pass events on at once
 
 
-class Stream(EventSourceResponse):
-    """The response to a request with stream = true. A client that goes away frees its slots."""
+async def unnamed(chunks: Pieces) -> AsyncIterator[bytes]:
+    """Events as the completions have them: data alone; last an error, or [DONE] after a good end."""
+    try:
+        async for chunk in chunks:
+            yield format_sse_event(data_str=_json(chunk))
+    except Exception as error:  # the status is sent already: what went wrong travels as an event
+        _, problem = describe(error)
+        yield format_sse_event(data_str=_json(problem))
+    else:
+        yield format_sse_event(data_str="[DONE]")
 
-    def __init__(self, body: ChatRequest, answers: Answers, wording: Wording) -> None:
-        super().__init__(_frames(body, answers, wording), headers=HEADERS)
+
+async def named(events: Pieces) -> AsyncIterator[bytes]:
+    """Events that are named for their type, and say themselves how it ended."""
+    async for event in events:
+        yield format_sse_event(data_str=_json(event), event=event["type"])
+
+
+async def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
+    """Pieces that each say something beside: under which id a trace is kept."""
+    async for piece in pieces:
+        yield piece | tag
+
+
+class Stream(EventSourceResponse):
+    """The response to a request with stream = true. A client that goes away frees its slots.
+
+    `pieces`: what is said. `frames`: how that goes over the wire, as `unnamed` or `named` events.
+    """
+
+    def __init__(
+        self, pieces: Pieces, answers: Answers, frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed
+    ) -> None:
+        super().__init__(frames(pieces), headers=HEADERS)
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
@@ -29,31 +57,5 @@ class Stream(EventSourceResponse):
             self._answers.cancel()
 
 
-async def _frames(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in _chunks(body, answers, wording):
-            yield _frame(chunk)
-    except Exception as error:  # the status is sent already: what went wrong travels as an event
-        _, problem = describe(error)
-        yield _frame(problem)
-    else:
-        yield format_sse_event(data_str="[DONE]")
-
-
-async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:
-    for index in range(body.n or 1):
-        yield wording.chunk(index, {"role": "assistant", "content": ""})
-    completion_tokens = 0
-    async for delta in answers:
-        completion_tokens += delta.step is not None
-        if delta.text or (delta.step and (body.logprobs or body.with_steps)):
-            yield wording.chunk(delta.choice, {"content": delta.text}, step=delta.step)
-        if delta.finish_reason is not None:
-            yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
-    if body.with_usage:
-        yield wording.usage_chunk(completion_tokens)
-
-
-def _frame(payload: dict[str, Any]) -> bytes:
-    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return format_sse_event(data_str=text)
+def _json(payload: dict[str, Any]) -> str:
+    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,44 @@
+"""A chat request in the engine's terms."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from thermoscope.engine.request import Request
+from thermoscope.errors import InvalidRequest
+from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.drawing import check_stream, sampling, steering, timeout
+
+if TYPE_CHECKING:
+    from thermoscope.engine.steering import Steering
+    from thermoscope.models.tokenizer import Tokenizer
+
+
+def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[str, Steering]") -> Request:
+    """What the engine is asked to do. Tokenizes the conversation, so it is not for the event loop.
+
+    `vectors`: those that an answer may be steered by, under the names that requests know them by.
+    """
+    _check_pairs(body)
+    prompt = tokenizer.chat([message.plain() for message in body.messages])
+    steered = steering(body, vectors)
+    return Request(
+        prompt=prompt,
+        sampling=sampling(body, max_tokens=body.max_completion_tokens),
+        steer=() if steered is None else steered.interventions(len(prompt)),
+        timeout=timeout(body),
+        record=bool(body.logprobs) or body.with_records,
+    )
+
+
+def _check_pairs(body: ChatRequest) -> None:
+    """Refuse fields that make no sense together."""
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest(
+            "top_logprobs: got a number without logprobs; set logprobs to true.", param="top_logprobs"
+        )
+    check_stream(body)
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        raise InvalidRequest(
+            "max_tokens: got max_completion_tokens as well, which means the same; leave one out.",
+            param="max_tokens",
+        )
