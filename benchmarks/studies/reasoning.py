@@ -116,7 +116,7 @@ def measure(lab: Lab, chain: Chain, number: int) -> dict[str, Any]:
         later.append(float(change.mean()) if len(change) else 0.0)
         first = int(dice.integers(len(chain.prompt), chain.asked - len(step.tokens) + 1))
         span = range(first, first + len(step.tokens))
-        controls.append(run.changed([Suppress(span)]).answer - run.answer)
+        controls.append(run.changed([Suppress(span)], first=run.before_answer).answer - run.answer)
     scores = vertical(run)
     return {
         "tokens": len(chain.reasoning),

@@ -48,8 +48,10 @@ def read(study: Study, keys: Sequence[Key]) -> Iterator[tuple[Key, dict[str, Any
         passage = study.passages[number]
         tokens = (*passage.prompt, *passage.following)
         hidden = [] if setting == FULL else windowed(len(tokens), budget, setting)
-        seen = study.lm.runner.call(partial(replay, study.lm.model, tokens, interventions=hidden))
-        yield (setting, number), {"nats": -float(seen.logprobs[budget:].sum())}
+        seen = study.lm.runner.call(
+            partial(replay, study.lm.model, tokens, first=budget, interventions=hidden)
+        )
+        yield (setting, number), {"nats": -float(seen.logprobs.sum())}
 
 
 def windowed(length: int, budget: int, sinks: int) -> list[Suppress]:

@@ -9,6 +9,7 @@ from thermoscope.engine.sampler import Sampler
 from thermoscope.engine.text import TextStream
 from thermoscope.engine.trace import FinishReason, Record, Step, Trace
 from thermoscope.models.cache import Span
+from thermoscope.models.intervention import fingerprint
 from thermoscope.models.tokenizer import Tokenizer
 
 
@@ -75,6 +76,7 @@ class Sequence:
             prompt=request.prompt,
             sampling=sampling,
             choice=choice,
+            steered=fingerprint(request.steer),
             grammar=None if request.grammar is None else asdict(request.grammar),
         )
         return cls(request, choice=choice, seed=seed, limit=limit, trace=trace, guide=guide)
