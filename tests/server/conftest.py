@@ -11,9 +11,8 @@ from . import scripted
 
 
 @contextlib.contextmanager
-def serving(model, aliases=()):
+def up(server):
     """A real uvicorn on a free port, in a thread; yields its address."""
-    server = Server(model, aliases)
     with open_port("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -24,6 +23,11 @@ def serving(model, aliases=()):
             server.should_exit = True
             thread.join(10)
     assert not thread.is_alive()
+
+
+def serving(model, aliases=()):
+    """The same of a server that stops at once."""
+    return up(Server(model, aliases))
 
 
 @pytest.fixture

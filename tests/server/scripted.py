@@ -86,8 +86,9 @@ class Runner:
         self.requests.append(request)
         ticket = Ticket()
         self.tickets.append(ticket)
-        self.threads.append(threading.Thread(target=self._speak, args=(request, deliver, ticket), daemon=True))
-        self.threads[-1].start()
+        speaker = threading.Thread(target=self._speak, args=(request, deliver, ticket), daemon=True)
+        self.threads.append(speaker)
+        speaker.start()
         return ticket
 
     def close(self):

@@ -27,7 +27,10 @@ def test_answer_has_openais_shape(ask):
                 "finish_reason": "stop",
             }
         ],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10},
+        "usage": {
+            **{"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10},
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
     }
 
 

@@ -29,7 +29,7 @@ def serve(
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
     queue: Annotated[
-        int, typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429.")
+        int, typer.Option("--queue", min=0, help="Answers that may wait; past it, requests get 429.")
     ] = 256,
     timeout: Annotated[
         float,
@@ -42,7 +42,7 @@ def serve(
     ] = 600.0,
     grace: Annotated[
         float,
-        typer.Option("--grace", min=0.0, metavar="S", help="Seconds for answers under way to end, at a stop."),
+        typer.Option("--grace", min=0.0, metavar="S", help="Seconds for open answers to end at a stop."),
     ] = 8.0,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in: there is no authentication yet.")

@@ -91,7 +91,7 @@ class Engine:
                     precision=self.model.precision,
                 )
                 for choice in range(sampling.n)
-            )
+            ),
         )
 
     def submit(self, generation: Generation) -> None:

@@ -35,7 +35,7 @@ def serve(
     """Answer until Ctrl-C or SIGTERM. Whoever still waits for an answer then has `grace` seconds to get it.
 
     - `hosts`: names that requests may address, beside `host`, localhost and any address.
-    - `queue`: answers that may wait for a slot. `timeout`: seconds for a request, from its arrival to its end.
+    - `queue`: answers that may wait for a slot. `timeout`: seconds from a request's arrival to its end.
 
     **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
     """
