@@ -5,6 +5,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
+from thermoscope.server.options import Options
 from thermoscope.server.serve import Server, open_port
 
 from . import scripted
@@ -25,9 +26,9 @@ def up(server):
     assert not thread.is_alive()
 
 
-def serving(model, aliases=()):
-    """The same of a server that stops at once."""
-    return up(Server(model, aliases))
+def serving(model, aliases=(), **options):
+    """The same of a server with these options."""
+    return up(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options)))
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def model():
 
 @pytest.fixture
 def client(model):
-    with TestClient(create_app(model, ["gpt-4o"])) as client:
+    with TestClient(create_app(model, Options(aliases=["gpt-4o"]))) as client:
         yield client
 
 

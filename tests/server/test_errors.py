@@ -177,6 +177,7 @@ WRONG = [
     ("thermoscope", {"ignore_eos": 1}, "thermoscope.ignore_eos"),
     ("thermoscope", {"steps": "yes"}, "thermoscope.steps"),
     ("thermoscope", {"timeout": 0}, "thermoscope.timeout"),
+    ("thermoscope", {"trace": "yes"}, "thermoscope.trace"),
 ]
 
 

@@ -4,6 +4,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
+from thermoscope.server.options import Options
 
 from . import scripted
 
@@ -11,7 +12,7 @@ from . import scripted
 @pytest.fixture(scope="module")
 def client():
     with TestClient(
-        create_app(scripted.model(), hosts=["127.0.0.1", "Box.example", "proxy.example:8443"])
+        create_app(scripted.model(), Options(hosts=["127.0.0.1", "Box.example", "proxy.example:8443"]))
     ) as client:
         yield client
 

@@ -15,6 +15,7 @@ from tests import tiny
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.request import Request, Sampling
+from thermoscope.server.options import Options
 from thermoscope.server.serve import Server
 
 from .conftest import up
@@ -37,7 +38,7 @@ def lm(folder):
 
 @pytest.fixture
 def address(lm):
-    with up(Server(lm, ["m"])) as address:
+    with up(Server(lm, Options(aliases=["m"]))) as address:
         yield address
 
 
@@ -160,7 +161,7 @@ def test_the_servers_own_limit_holds_for_who_waits_and_cannot_be_lifted(lm, addr
 
 def test_at_a_stop_those_who_were_there_get_their_answers_and_newcomers_are_told(lm):
     go, held = threading.Event(), threading.Event()
-    with up(server := Server(lm, ["m"], grace=20)) as address:
+    with up(server := Server(lm, Options(aliases=["m"], grace=20))) as address:
         idle = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
         idle.connect()
         hold = threading.Thread(target=lm.runner.call, args=(lambda: (held.set(), go.wait(20)),))
@@ -185,7 +186,7 @@ def test_at_a_stop_those_who_were_there_get_their_answers_and_newcomers_are_told
 
 @pytest.mark.parametrize("again", [False, True])
 def test_past_the_grace_or_at_a_second_ctrl_c_answers_are_cut_and_hear_of_it(lm, again):
-    with up(server := Server(lm, ["m"], grace=60 if again else 0.3)) as address:
+    with up(server := Server(lm, Options(aliases=["m"], grace=60 if again else 0.3))) as address:
         speaks, plain = Asked(address, **ENDLESS, stream=True), Asked(address, **ENDLESS)
         waits = Asked(address, **ENDLESS)
         wait_until(lambda: counts(lm) == (2, 1))

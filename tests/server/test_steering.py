@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 import thermoscope as ts
 from thermoscope.engine.steering import Steering
 from thermoscope.server.app import create_app
+from thermoscope.server.options import Options
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -27,7 +28,7 @@ def vectors(lm):
 
 @pytest.fixture(scope="module")
 def say(lm, vectors):
-    with TestClient(create_app(lm, vectors=vectors)) as client:
+    with TestClient(create_app(lm, Options(vectors=vectors))) as client:
 
         def say(**own):
             body = {"model": lm.name, "messages": MESSAGES, "temperature": 0, "max_tokens": 12}

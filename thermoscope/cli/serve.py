@@ -29,7 +29,8 @@ def serve(
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
     queue: Annotated[
-        int, typer.Option("--queue", min=0, help="Answers that may wait; past it, requests get 429.")
+        int,
+        typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429."),
     ] = 256,
     timeout: Annotated[
         float,
@@ -42,7 +43,9 @@ def serve(
     ] = 600.0,
     grace: Annotated[
         float,
-        typer.Option("--grace", min=0.0, metavar="S", help="Seconds for open answers to end at a stop."),
+        typer.Option(
+            "--grace", min=0.0, metavar="S", help="Seconds for answers under way to end, at a stop."
+        ),
     ] = 8.0,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in: there is no authentication yet.")
@@ -61,12 +64,20 @@ def serve(
     threads: options.Threads = None,
 ) -> None:
     """Serve the OpenAI API and the page, until Ctrl-C."""
+    from thermoscope.server.options import Options
     from thermoscope.server.serve import open_port
     from thermoscope.server.serve import serve as answer
 
     aliases = [options.text("--alias", name) for name in alias or ()]
     hosts = [options.text("--allowed-host", name) for name in allowed_host or ()]
-    vectors = dict(_vector(pair) for pair in steer or ())
+    told = Options(
+        aliases=aliases,
+        hosts=hosts,
+        vectors=dict(_vector(pair) for pair in steer or ()),
+        queue=queue,
+        timeout=timeout,
+        grace=grace,
+    )
     with open_port(host, port) as probe:  # before the slow work: a port that is taken is told at once
         address = probe.getsockname()[0]
     if not insecure and not ipaddress.ip_address(address).is_loopback:
@@ -81,8 +92,7 @@ def serve(
             about = {"model": loaded.name, "aliases": aliases, "precision": loaded.precision}
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print_json({"url": url, **about, "context": loaded.context, "slots": slots}, indent=None)
-        place = {"host": host, "port": port, "aliases": aliases, "hosts": hosts}
-        answer(loaded, vectors=vectors, queue=queue, timeout=timeout, grace=grace, **place)
+        answer(loaded, host=host, port=port, options=told)
 
 
 def _vector(pair: str) -> tuple[str, "Steering"]:

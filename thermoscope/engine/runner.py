@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from thermoscope.engine.engine import Engine, Generation
 from thermoscope.engine.request import Request
 from thermoscope.engine.sequence import Delta, Sequence
+from thermoscope.engine.trace import Trace
 from thermoscope.errors import EngineStopped, TimedOut, TooBusy
 
 Deliver = Callable[[Delta | Exception], None]
@@ -45,6 +46,11 @@ class Ticket:
         """Seconds that it is given. What runs in the background has no one who waits for it."""
         request = self.generation.request
         return math.inf if request.background else min(request.timeout, self._runner.timeout)
+
+    @property
+    def traces(self) -> list[Trace]:
+        """Of its answers in the making, in the order of their choices."""
+        return [sequence.trace for sequence in self.generation.sequences]
 
     def cancel(self) -> None:
         """Stop the answers; their slots are free at the next step, and nothing more is delivered."""
@@ -94,6 +100,12 @@ class Runner:
         return len(self.engine.scheduler.waiting) + sum(
             len(ticket.generation.sequences) for ticket in self._arrived
         )
+
+    @property
+    def cache_use(self) -> float:
+        """Share of the places of the cache that answers under way have filled, 0 to 1."""
+        filled = sum(sequence.filled for sequence in self.engine.scheduler.running if sequence is not None)
+        return filled / (self.slots * self.engine.context)
 
     @property
     def closed(self) -> bool:

@@ -1,6 +1,5 @@
 """The addresses of the server, and who answers at each."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,20 +7,26 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
 from thermoscope import __version__
 from thermoscope.server import errors, instruments
+from thermoscope.server.body import StrictRoute
 from thermoscope.server.chat import route as chat
 from thermoscope.server.fields import ErrorBody
 from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
+from thermoscope.server.keys import Keys
+from thermoscope.server.metrics import CONTENT_TYPE
 from thermoscope.server.middleware import Exchange
+from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.responses import route as responses
 from thermoscope.server.service import Service
+from thermoscope.server.traces import route as traces
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 WEB = Path(__file__).parent.parent / "web"
 PAGE_HEADERS = {
@@ -32,30 +37,36 @@ PAGE_HEADERS = {
 }
 
 
-def create_app(
-    model: "LanguageModel",
-    aliases: Sequence[str] = (),
-    hosts: Sequence[str] | None = None,
-    vectors: "Mapping[str, Steering] | None" = None,
-) -> FastAPI:
-    """The server of one loaded model, which answers to its own name and to its aliases.
-
-    `hosts`: names that a Host header may have, as `Hosts` says; None for any, where no port is open.
-    `vectors`: what answers may be steered by, by name.
-    """
-    service = Service(model, aliases, vectors)
+def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
+    """The server of one loaded model."""
+    service = Service(model, options)
     app: FastAPI = FastAPIOffline(
         title="Thermoscope",
         summary="A language model behind the OpenAI API, every token's step in sight.",
         version=__version__,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
-    if hosts is not None:
-        app.add_middleware(Hosts, names=hosts)
-    app.add_middleware(Exchange)  # added last, so that it sees a request first
+    app.router.route_class = StrictRoute
+    # A middleware that is added later sees a request earlier.
+    if options.keys:
+        app.add_middleware(Keys, keys=options.keys)
+    if options.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "openai-processing-ms"],
+        )
+    if options.hosts is not None:
+        app.add_middleware(Hosts, names=options.hosts)
+    app.add_middleware(Exchange)
     errors.install(app)
 
     chat.install(app, service)
+    responses.install(app, service)
+    traces.install(app, service.traces)
+    app.state.traces = service.traces
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -84,6 +95,11 @@ def create_app(
             "running": runner.running,
             "waiting": runner.waiting,
         }
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """What was counted, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

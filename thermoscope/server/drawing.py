@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from thermoscope.engine.request import Sampling
 from thermoscope.errors import InvalidRequest
-from thermoscope.server.fields import Drawing
+from thermoscope.server.fields import Answering
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
 
 SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
-NO_SAMPLING = {"steps", "steer", "timeout"}  # what the extension holds beside the sampler's settings
+NO_SAMPLING = {"steps", "steer", "trace", "timeout"}  # what the extension holds beside the sampler's settings
 
 
-def sampling(body: Drawing, **others: object) -> Sampling:
+def sampling(body: Answering, **others: object) -> Sampling:
     """The settings of the sampler. `others`: what an address names in its own way; None leaves a field be."""
     given = body.model_dump(include=SAME_NAME, exclude_none=True)
     given |= {name: value for name, value in others.items() if value is not None}
@@ -28,7 +28,7 @@ def sampling(body: Drawing, **others: object) -> Sampling:
     return Sampling(**given)
 
 
-def steering(body: Drawing, vectors: "Mapping[str, Steering]") -> "Steering | None":
+def steering(body: Answering, vectors: "Mapping[str, Steering]") -> "Steering | None":
     """The vector that is named. Never a path: nothing in a request reaches the file system."""
     name = body.thermoscope and body.thermoscope.steer
     if not name:
@@ -41,12 +41,12 @@ def steering(body: Drawing, vectors: "Mapping[str, Steering]") -> "Steering | No
     return vectors[name]
 
 
-def timeout(body: Drawing) -> float:
+def timeout(body: Answering) -> float:
     """Seconds that the request gives itself."""
     return (body.thermoscope and body.thermoscope.timeout) or math.inf
 
 
-def check_stream(body: Drawing) -> None:
+def check_stream(body: Answering) -> None:
     """Refuse options of a stream that is not asked for."""
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest(

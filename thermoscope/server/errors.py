@@ -19,9 +19,12 @@ from thermoscope.errors import (
     InvalidRequest,
     ModelNotFound,
     ReadingCancelled,
+    ResponseNotFound,
     ThermoscopeError,
     TimedOut,
     TooBusy,
+    TraceNotFound,
+    UpstreamFailed,
 )
 from thermoscope.instruments.shape.settings import explain
 
@@ -44,7 +47,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return 400, _body(str(error), error.param, error.code)
         case ModelNotFound():
             return 404, _body(str(error), "model", "model_not_found")
-        case InstrumentNotFound():
+        case InstrumentNotFound() | ResponseNotFound() | TraceNotFound():
             return 404, _body(str(error), code="not_found")
         case TooBusy():
             return 429, _body(str(error), code="too_busy", kind="rate_limit_error")
@@ -58,6 +61,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return CLIENT_CLOSED_REQUEST, _body("The client closed the connection.")
         case ReadingCancelled():
             return CLIENT_CLOSED_REQUEST, _body(str(error), code="cancelled")
+        case UpstreamFailed():
+            return error.status, _body(str(error), error.param, error.code, kind=error.kind)
         case ThermoscopeError():
             return 500, _body(str(error), kind="server_error")
         case _:
@@ -73,6 +78,8 @@ def respond(error: Exception) -> JSONResponse:
         headers = {"retry-after": str(error.retry_after)}
     elif isinstance(error, TimedOut):
         headers = {"x-should-retry": "false"}  # clients ask again after a 408, and would wait as long in vain
+    elif isinstance(error, UpstreamFailed) and error.retry_after is not None:
+        headers = {"retry-after": error.retry_after}
     return JSONResponse(body, status, headers)
 
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import math
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -14,10 +13,10 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.app import create_app
+from thermoscope.server.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.steering import Steering
 
 
 def serve(
@@ -25,26 +24,20 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    aliases: Sequence[str] = (),
-    hosts: Sequence[str] = (),
-    vectors: "Mapping[str, Steering] | None" = None,
-    queue: int | None = None,
-    timeout: float = math.inf,
-    grace: float = 0.0,
+    options: Options = DEFAULTS,
 ) -> None:
-    """Answer until Ctrl-C or SIGTERM. Whoever still waits for an answer then has `grace` seconds to get it.
+    """Answer until Ctrl-C or SIGTERM; whoever waits for an answer then has `options.grace` seconds to get it.
 
-    - `hosts`: names that requests may address, beside `host`, localhost and any address.
-    - `queue`: answers that may wait for a slot. `timeout`: seconds from a request's arrival to its end.
+    `options.hosts` are names that requests may address beside `host`, localhost and any address.
 
     **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
     """
     listener = open_port(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    model.runner.queue, model.runner.timeout = queue, timeout
+    model.runner.queue, model.runner.timeout = options.queue, options.timeout
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, aliases, (host, *hosts), vectors, grace=grace).run(sockets=[listener])
+        Server(model, replace(options, hosts=(host, *(options.hosts or ())))).run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -74,21 +67,13 @@ def open_port(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn, which lets answers end, then stops the engine, then waits for open connections to end."""
 
-    def __init__(
-        self,
-        model: "LanguageModel",
-        aliases: Sequence[str] = (),
-        hosts: Sequence[str] = (),
-        vectors: "Mapping[str, Steering] | None" = None,
-        *,
-        grace: float = 0.0,
-    ) -> None:
-        app = create_app(model, aliases, hosts, vectors)
+    def __init__(self, model: "LanguageModel", options: Options) -> None:
+        app = create_app(model, options)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )
         self._runner = model.runner
-        self._grace = grace
+        self._grace = options.grace
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let answers end within the grace time, and tell newcomers; then stop the engine, which tells every

@@ -26,7 +26,7 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         sampling=sampling(body, max_tokens=body.max_completion_tokens),
         steer=() if steered is None else steered.interventions(len(prompt)),
         timeout=timeout(body),
-        record=bool(body.logprobs) or body.thermoscope is None or body.thermoscope.steps is not False,
+        record=bool(body.logprobs) or body.with_records,
     )
 
 

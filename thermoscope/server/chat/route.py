@@ -12,7 +12,7 @@ from thermoscope.server.chat.request import engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
 from thermoscope.server.service import Service
-from thermoscope.server.stream import Stream
+from thermoscope.server.stream import Stream, tagged
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -25,12 +25,13 @@ def install(app: FastAPI, service: Service) -> None:
         service.known(body.model)
         request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
         client = client_of(exchange, body.safety_identifier or body.user)
-        answers = Answers(model.runner, request, client)
+        answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
         if body.stream:
-            return Stream(_chunks(body, answers, wording), answers)
+            return Stream(tagged(_chunks(body, answers, wording), answers.tag), answers)
         traces = await answers.traces(exchange)
-        return JSONResponse(await run_in_threadpool(wording.completion, traces))
+        completion = await run_in_threadpool(wording.completion, traces)
+        return JSONResponse(completion | answers.tag)
 
 
 async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:
