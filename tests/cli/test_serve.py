@@ -37,7 +37,7 @@ def test_options_reach_the_loader_and_the_server(
 ) -> None:
     done = command(
         *("serve", "--port", str(port), "--alias", "gpt-4o", "--alias", "small", "--slots", "3"),
-        *("--allowed-host", "box.example"),
+        *("--allowed-host", "box.example", "--queue", "9", "--timeout", "2.5", "--grace", "0"),
         *("--model", "x.gguf", "--precision", "fp32", "--context", "99", "--threads", "2"),
     )
     assert done.code == 0, done.err
@@ -49,6 +49,7 @@ def test_options_reach_the_loader_and_the_server(
     assert call == {
         **{"model": model, "host": "127.0.0.1", "port": port, "vectors": {}},
         **{"aliases": ["gpt-4o", "small"], "hosts": ["box.example"]},
+        **{"queue": 9, "timeout": 2.5, "grace": 0.0},
     }
     assert model.closed == 1
 

@@ -178,6 +178,7 @@ WRONG = [
     ("thermoscope", {"steps": "yes"}, "thermoscope.steps"),
     ("thermoscope", {"top_logprobs": -1}, "thermoscope.top_logprobs"),
     ("thermoscope", {"prompt_logprobs": 1.5}, "thermoscope.prompt_logprobs"),
+    ("thermoscope", {"timeout": 0}, "thermoscope.timeout"),
     ("thermoscope", {"trace": "yes"}, "thermoscope.trace"),
 ]
 

@@ -87,7 +87,7 @@ class Sequence:
         return len(self.tokens) - self.filled
 
     def reuse(self, count: int) -> None:
-        """The first `count` tokens stand in the cache, and so many of them as are new there were not computed."""
+        """Have the first `count` tokens in the cache, of which what is new there was not computed."""
         if count > self.filled:
             self.trace.cached_tokens += count - self.filled
             self.filled = count
