@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from thermoscope.engine.adjustments import Adjustments
 from thermoscope.engine.logits import Logits, among
-from thermoscope.engine.request import Sampling
+from thermoscope.engine.request import ALTERNATIVES, Sampling
 from thermoscope.engine.trace import Alternatives, Constraint, Drawn, Record
 from thermoscope.errors import ThermoscopeError
 from thermoscope.laws import boltzmann, mirostat, noise, truncation
@@ -23,8 +23,6 @@ from thermoscope.laws.profiles import WHOLE, Cut
 from thermoscope.models import truncation as kernel
 from thermoscope.models.distribution import Summary, draw, summarise
 from thermoscope.models.tokenizer import Tokenizer
-
-ALTERNATIVES = 20
 
 
 class Left(NamedTuple):
@@ -42,15 +40,27 @@ class Left(NamedTuple):
 
 
 class Sampler:
-    """Draws one answer's tokens. It remembers what was said, for the penalties; the noise needs nothing."""
+    """Draws one answer's tokens. It remembers what was said, for the penalties; the noise needs nothing.
 
-    def __init__(self, sampling: Sampling, *, seed: int, choice: int, prompt: tuple[int, ...]) -> None:
+    `alternatives`: how many a record holds.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        seed: int,
+        choice: int,
+        prompt: tuple[int, ...],
+        alternatives: int = ALTERNATIVES,
+    ) -> None:
         self._sampling = sampling
         self._profile = sampling.engine
         self._filters = sampling.filters
         self._first, self._seen_at = self._profile.opening(self._filters)
         self._seed = seed
         self._choice = choice
+        self._alternatives = alternatives
         self._adjustments = Adjustments(sampling, prompt)
         self._mu = mirostat.start(sampling.mirostat_tau)
 
@@ -91,8 +101,13 @@ class Sampler:
             logprob = drawn.logprob(float(adjusted.at(np.array([token]))[0]))
             if tokenizer is not None:
                 removed = self._removed(logits, asked, left, drawn)
+                best = raw.best[: self._alternatives]
+                if len(best) < self._alternatives:
+                    best = truncation.top_k(row.astype(np.float64), self._alternatives).ids
                 kept = logits.tokens(left.members)
-                record = _record(adjusted, raw, kept, drawn, removed, token, logprob, tokenizer, constraint)
+                record = _record(
+                    adjusted, raw, best, kept, drawn, removed, token, logprob, tokenizer, constraint
+                )
             if self._mu < math.inf:
                 self._steer(logprob, left.cuts)
         self._adjustments.say(token)
@@ -192,6 +207,7 @@ class Sampler:
 def _record(
     logits: Logits,
     raw: Summary,
+    best: Int[np.ndarray, "best"],
     kept: Int[np.ndarray, "kept"] | None,
     drawn: Drawn,
     removed: float,
@@ -200,7 +216,7 @@ def _record(
     tokenizer: Tokenizer,
     constraint: Constraint | None,
 ) -> Record:
-    best = logits.row[raw.best]
+    values = logits.row[best]
     return Record(
         logprob=float(logits.row[token]) - raw.log_z,
         sampler_logprob=logprob,
@@ -209,12 +225,12 @@ def _record(
         kept=len(logits.row if kept is None else kept),
         removed_mass=removed,
         alternatives=Alternatives(
-            raw.best,
             best,
-            logits.at(raw.best) if len(logits.touched) else best,
+            values,
+            logits.at(best) if len(logits.touched) else values,
             raw.log_z,
             drawn,
-            None if kept is None else among(raw.best, kept),
+            None if kept is None else among(best, kept),
             tokenizer.piece,
         ),
         constraint=constraint,

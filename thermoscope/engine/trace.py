@@ -143,7 +143,7 @@ class Record:
     - `kept`: tokens that truncation left.
     - `removed_mass`: probability that truncation cut off, after penalties and bias, at the temperature that
       it saw; where a grammar's mask went before, of what that had left.
-    - `alternatives`: the 20 best by the model's own distribution, best first.
+    - `alternatives`: the 20 best by the model's own distribution, best first; or as many as were asked for.
     - `constraint`: what a grammar's mask did; None without one.
     """
 
