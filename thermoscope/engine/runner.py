@@ -222,11 +222,7 @@ class Runner:
             for ticket in arrived:
                 self.engine.submit(ticket.generation)
             for ticket in {each for each in self._open.values() if each.cancelled or each.overdue}:
-                self.engine.cancel(ticket.generation)
-                for sequence in ticket.generation.sequences:
-                    self._open.pop(sequence, None)
-                if not ticket.cancelled:
-                    _deliver(ticket, _timed_out(ticket))
+                self._drop(ticket, _timed_out(ticket))
             self._call_later(stopping=stopping)
             if stopping or self._open:
                 return not stopping

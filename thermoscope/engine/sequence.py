@@ -104,7 +104,7 @@ class Sequence:
         if not self.trace.steps:
             self.trace.prefill_ms = (now - self._since) * 1e3
         ended = token in sampling.stop_ids or (token in tokenizer.end_ids and not sampling.ignore_eos)
-        data = b"" if ended else tokenizer.bytes_of(token)
+        data = b"" if ended else self._shown(token, tokenizer)
         if self.guide is not None and not ended:
             self.guide.accept(token)
             ended = self.guide.complete
@@ -118,3 +118,9 @@ class Sequence:
         reason: FinishReason | None = "stop" if ended or shown.stopped else "length" if full else None
         self.trace.finish_reason = reason
         return Delta(self.choice, shown.text, step, reason, self.trace if reason else None)
+
+    def _shown(self, token: int, tokenizer: Tokenizer) -> bytes:
+        """What a token adds to the text."""
+        if token in self.request.shown:
+            return tokenizer.piece(token).encode()
+        return tokenizer.bytes_of(token)
