@@ -8,6 +8,7 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.server.chat.conversation import conversation
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
+from thermoscope.server.fields import Answering
 from thermoscope.server.logprobs import alternatives, check_size
 from thermoscope.server.tools.grammar import answer_grammar
 
@@ -37,7 +38,7 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
     )
 
 
-def check_sizes(body: ChatRequest, request: Request, context: int) -> None:
+def check_sizes(body: Answering, request: Request, context: int) -> None:
     """Refuse a request whose alternatives would not fit into an answer."""
     tokens = (request.sampling.max_tokens or context) * request.sampling.n
     check_size("thermoscope.top_logprobs", request.alternatives, tokens)
