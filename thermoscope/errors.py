@@ -6,12 +6,15 @@
     ├── ModelNotFound         no model of that name here, nor a way to fetch it
     ├── InstrumentNotFound    no instrument, or no job, of that name
     ├── TraceNotFound         no trace is kept under that id
+    ├── ResponseNotFound      no response with that id is kept
     ├── BadModelFile          a model's file is truncated, corrupt or not what it claims
     ├── UnsupportedModel      a sound model that this program cannot run
     ├── FetchFailed           a download did not end with the bytes that were promised
     ├── OutOfMemory           the model needs more memory than is free
     ├── KernelUnavailable     the native kernel is not built here, or cannot be
     ├── EngineStopped         the engine was shut down while a request waited
+    ├── UpstreamFailed        the server that answers for this one refused a request, or failed at it
+    │   └── UpstreamUnreachable   it gives no answer, or broke one off
     ├── ReadingCancelled      whoever asked for a reading called it off
     └── TooBusy               more readings wait than are kept waiting
 
@@ -55,6 +58,10 @@ class TraceNotFound(ThermoscopeError):
     """No trace is kept under that id, or it has no such answer."""
 
 
+class ResponseNotFound(ThermoscopeError):
+    """There is no response with that id, or it is kept no longer."""
+
+
 class BadModelFile(ThermoscopeError):
     """A model's file is truncated, corrupt, or contradicts itself."""
 
@@ -77,6 +84,35 @@ class KernelUnavailable(ThermoscopeError):
 
 class EngineStopped(ThermoscopeError):
     """The engine was stopped before the request could finish."""
+
+
+class UpstreamFailed(ThermoscopeError):
+    """A server that this one stands before refused a request, or failed at it.
+
+    `status` is what a client is told over HTTP; `kind`, `param` and `code` are OpenAI's. `retry_after`:
+    seconds to wait, where the server said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        kind: str = "server_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    """A server that this one stands before gave no answer, or broke one off."""
 
 
 class ReadingCancelled(ThermoscopeError):

@@ -21,6 +21,7 @@ from thermoscope.server.keys import Keys
 from thermoscope.server.metrics import CONTENT_TYPE
 from thermoscope.server.middleware import Exchange
 from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.responses import route as responses
 from thermoscope.server.service import Service
 from thermoscope.server.traces import route as traces
 
@@ -63,6 +64,7 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     errors.install(app)
 
     chat.install(app, service)
+    responses.install(app, service)
     traces.install(app, service.traces)
     app.state.traces = service.traces
 

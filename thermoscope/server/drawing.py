@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from thermoscope.engine.request import Sampling
 from thermoscope.errors import InvalidRequest
-from thermoscope.server.fields import Drawing
+from thermoscope.server.fields import Answering
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
@@ -14,7 +14,7 @@ SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "s
 NO_SAMPLING = {"steps", "steer", "trace"}  # what the extension holds beside the sampler's settings
 
 
-def sampling(body: Drawing, **others: object) -> Sampling:
+def sampling(body: Answering, **others: object) -> Sampling:
     """The settings of the sampler. `others`: what an address names in its own way; None leaves a field be."""
     given = body.model_dump(include=SAME_NAME, exclude_none=True)
     given |= {name: value for name, value in others.items() if value is not None}
@@ -27,7 +27,7 @@ def sampling(body: Drawing, **others: object) -> Sampling:
     return Sampling(**given)
 
 
-def steering(body: Drawing, vectors: "Mapping[str, Steering]") -> "Steering | None":
+def steering(body: Answering, vectors: "Mapping[str, Steering]") -> "Steering | None":
     """The vector that is named. Never a path: nothing in a request reaches the file system."""
     name = body.thermoscope and body.thermoscope.steer
     if not name:
@@ -40,7 +40,7 @@ def steering(body: Drawing, vectors: "Mapping[str, Steering]") -> "Steering | No
     return vectors[name]
 
 
-def check_stream(body: Drawing) -> None:
+def check_stream(body: Answering) -> None:
     """Refuse options of a stream that is not asked for."""
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest(

@@ -19,6 +19,7 @@ from thermoscope.errors import (
     InvalidRequest,
     ModelNotFound,
     ReadingCancelled,
+    ResponseNotFound,
     ThermoscopeError,
     TooBusy,
     TraceNotFound,
@@ -44,7 +45,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return 400, _body(str(error), error.param, error.code)
         case ModelNotFound():
             return 404, _body(str(error), "model", "model_not_found")
-        case InstrumentNotFound() | TraceNotFound():
+        case InstrumentNotFound() | ResponseNotFound() | TraceNotFound():
             return 404, _body(str(error), code="not_found")
         case TooBusy():
             return 429, _body(str(error), code="too_busy", kind="rate_limit_error")

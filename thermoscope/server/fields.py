@@ -13,6 +13,10 @@ Empty = Annotated[list[Any], Field(max_length=0)]
 TokenId = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
+    Field(max_length=16),
+]
 
 
 def _as_list(value: object) -> object:
@@ -26,10 +30,15 @@ class Body(BaseModel):
 
 
 class StreamOptions(Body):
-    """Options of a streamed answer. `include_usage`: a last chunk counts the tokens."""
+    """Options of a streamed answer."""
+
+    include_obfuscation: Literal[False] | None = None
+
+
+class CountedStreamOptions(StreamOptions):
+    """The same where chunks are sent. `include_usage`: a last one counts the tokens."""
 
     include_usage: bool | None = None
-    include_obfuscation: Literal[False] | None = None
 
 
 class Extension(Body):
@@ -60,8 +69,8 @@ class Extension(Body):
     steer: Annotated[Text, StringConstraints(min_length=1, max_length=255)] | None = None
 
 
-class Drawing(Body):
-    """How answers are drawn, in OpenAI's names; the same for a conversation and for a text."""
+class Answering(Body):
+    """How one answer is drawn and given, in OpenAI's names; the same for every address."""
 
     temperature: Endless | None = None
     top_p: Share | None = None
@@ -83,16 +92,9 @@ class Drawing(Body):
         ]
         | None
     ) = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     thermoscope: Extension | None = None
-
-    @property
-    def with_usage(self) -> bool:
-        """Whether a stream ends with a chunk that counts the tokens."""
-        return bool(self.stream_options and self.stream_options.include_usage)
 
     @property
     def with_steps(self) -> bool:
@@ -108,6 +110,19 @@ class Drawing(Body):
     def with_records(self) -> bool:
         """Whether steps keep the distributions that they were drawn from; not so where nobody will look."""
         return self.thermoscope is None or self.thermoscope.steps is not False or self.with_trace
+
+
+class Drawing(Answering):
+    """How several answers are drawn, to a conversation or a text."""
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stream_options: CountedStreamOptions | None = None
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with a chunk that counts the tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
 
 
 class ErrorDetail(BaseModel):

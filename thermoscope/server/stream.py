@@ -1,7 +1,7 @@
 """An answer while it is spoken, as server-sent events."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi.sse import EventSourceResponse, format_sse_event
@@ -10,17 +10,38 @@ from starlette.types import Receive, Scope, Send
 from thermoscope.server.answers import Answers
 from thermoscope.server.errors import describe
 
+Pieces = AsyncIterator[dict[str, Any]]
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies must pass events on at once
+
+
+async def unnamed(chunks: Pieces) -> AsyncIterator[bytes]:
+    """Events as the completions have them: data alone; last an error, or [DONE] after a good end."""
+    try:
+        async for chunk in chunks:
+            yield format_sse_event(data_str=_json(chunk))
+    except Exception as error:  # the status is sent already: what went wrong travels as an event
+        _, problem = describe(error)
+        yield format_sse_event(data_str=_json(problem))
+    else:
+        yield format_sse_event(data_str="[DONE]")
+
+
+async def named(events: Pieces) -> AsyncIterator[bytes]:
+    """Events that are named for their type, and say themselves how it ended."""
+    async for event in events:
+        yield format_sse_event(data_str=_json(event), event=event["type"])
 
 
 class Stream(EventSourceResponse):
     """The response to a request with stream = true. A client that goes away frees its slots.
 
-    `chunks`: what is said, piece by piece; an error ends it, as an event of its own.
+    `pieces`: what is said. `frames`: how that goes over the wire, as `unnamed` or `named` events.
     """
 
-    def __init__(self, chunks: AsyncIterator[dict[str, Any]], answers: Answers) -> None:
-        super().__init__(_frames(chunks, answers.tag), headers=HEADERS)
+    def __init__(
+        self, pieces: Pieces, answers: Answers, frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed
+    ) -> None:
+        super().__init__(frames(pieces), headers=HEADERS)
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
@@ -30,17 +51,5 @@ class Stream(EventSourceResponse):
             self._answers.cancel()
 
 
-async def _frames(chunks: AsyncIterator[dict[str, Any]], tag: dict[str, Any]) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in chunks:
-            yield _frame(chunk | tag)
-    except Exception as error:  # the status is sent already: what went wrong travels as an event
-        _, problem = describe(error)
-        yield _frame(problem)
-    else:
-        yield format_sse_event(data_str="[DONE]")
-
-
-def _frame(payload: dict[str, Any]) -> bytes:
-    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return format_sse_event(data_str=text)
+def _json(payload: dict[str, Any]) -> str:
+    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -114,7 +114,7 @@ def _param(location: Sequence[str | int]) -> str:
     for part in location:
         if isinstance(part, int):
             name += f"[{part}]"
-        elif part != "[key]":  # pydantic's mark for a dictionary's key rather than its value
+        elif not part.startswith("["):  # a mark: pydantic's for a dictionary's key, ours for a kind of object
             name += f".{part}" if name else part
     return _shorten(name)
 

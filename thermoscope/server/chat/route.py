@@ -25,12 +25,12 @@ def install(app: FastAPI, service: Service) -> None:
         service.known(body.model)
         request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
         answers = service.answers(request, traced=body.with_trace)
-        wording = Wording(body, request, model)
+        wording = Wording(body, request, model, answers.tag)
         if body.stream:
             return Stream(_chunks(body, answers, wording), answers)
         traces = await answers.traces(exchange)
         completion = await run_in_threadpool(wording.completion, traces)
-        return JSONResponse(completion | answers.tag)
+        return JSONResponse(completion)
 
 
 async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:

@@ -5,11 +5,11 @@ A field that OpenAI knows and this engine does not is declared with the one valu
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from thermoscope.instruments.shape.settings import Text
-from thermoscope.server.fields import Body, Drawing, Empty
+from thermoscope.server.fields import Body, Drawing, Empty, Metadata
 
 
 def _as_parts(value: object) -> object:
@@ -71,16 +71,7 @@ class ChatRequest(Drawing):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    metadata: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(max_length=64)],
-                Annotated[str, StringConstraints(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
 
     # Known to OpenAI and not to this engine: only what changes nothing is taken.
     response_format: ResponseFormat | None = None

@@ -9,17 +9,21 @@ from thermoscope import __version__
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.logprobs import logprobs
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
 
-LEAST_LOGPROB = -9999.0  # what OpenAI writes for a token that is out of reach
-
 
 class Wording:
-    """How one request's answers are put into words that OpenAI's clients know."""
+    """How one request's answers are put into words that OpenAI's clients know.
 
-    def __init__(self, body: ChatRequest, request: Request, model: "LanguageModel") -> None:
+    `tag`: what each of them says beside the answer.
+    """
+
+    def __init__(
+        self, body: ChatRequest, request: Request, model: "LanguageModel", tag: dict[str, Any]
+    ) -> None:
         self._body = body
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
@@ -29,6 +33,7 @@ class Wording:
             "created": int(time.time()),
             "model": body.model,
             "system_fingerprint": f"{model.name}-{model.precision}-{__version__}",
+            **tag,
         }
 
     def completion(self, traces: Iterable[Trace]) -> dict[str, Any]:
@@ -76,24 +81,10 @@ class Wording:
     def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
         fields: dict[str, Any] = {"logprobs": None}
         if self._body.logprobs:
-            # A control token is no part of the content, so it has no place in a list that mirrors it.
-            spoken = [step for step in steps if not self._tokenizer.is_control(step.token)]
-            fields["logprobs"] = {"content": [self._logprob(step) for step in spoken], "refusal": None}
+            fields["logprobs"] = {
+                "content": logprobs(steps, self._tokenizer, self._body.top_logprobs or 0),
+                "refusal": None,
+            }
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
         return fields
-
-    def _logprob(self, step: Step) -> dict[str, Any]:
-        assert step.record is not None  # engine_request asks for records wherever logprobs are wanted
-        best = step.record.alternatives[: self._body.top_logprobs or 0]
-        return {
-            **self._token(step.token, step.record.logprob),
-            "top_logprobs": [self._token(other.token, other.logprob) for other in best],
-        }
-
-    def _token(self, token: int, logprob: float) -> dict[str, Any]:
-        return {
-            "token": self._tokenizer.piece(token),
-            "logprob": max(logprob, LEAST_LOGPROB),
-            "bytes": list(self._tokenizer.bytes_of(token)) or None,
-        }

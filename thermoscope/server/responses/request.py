@@ -1,0 +1,96 @@
+"""A request for a response in the engine's terms: that of the conversation which it continues."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from thermoscope.engine.request import Request
+from thermoscope.errors import InvalidRequest
+from thermoscope.server.chat import request as chat
+from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.drawing import check_stream
+from thermoscope.server.responses.conversation import check_calls, messages, without_oldest
+from thermoscope.server.responses.items import Item
+from thermoscope.server.responses.schema import Asked, ResponsesRequest
+
+if TYPE_CHECKING:
+    from thermoscope.engine.steering import Steering
+    from thermoscope.models.tokenizer import Tokenizer
+
+SAME_NAME = {
+    "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop",
+    "thermoscope", "parallel_tool_calls", "tool_choice",
+}  # fmt: skip
+OWN_NAMES = (
+    (r"^messages\b.*", "input"),
+    (r"^max_(completion_)?tokens$", "max_output_tokens"),
+)
+
+
+def engine_request(
+    body: Asked,
+    items: Sequence[Item],
+    tokenizer: "Tokenizer",
+    vectors: "Mapping[str, Steering]",
+    context: int,
+) -> Request:
+    """What the engine is asked to do. Tokenizes the conversation, so it is not for the event loop.
+
+    `items`: the whole conversation, what came before included. `context`: tokens that the engine can hold.
+    """
+    _check_pairs(body)
+    check_calls(items)
+
+    def asked(dropped: int) -> Request:
+        rest = without_oldest(items, dropped)
+        return chat.engine_request(_chat(body, rest), tokenizer, vectors)
+
+    with own_names():
+        whole = asked(0)
+        if body.truncation != "auto":
+            return whole
+        room = context - (whole.sampling.max_tokens or context // 4)
+        if len(whole.prompt) <= room:
+            return whole
+        fewest, most = 1, len(items) - 1  # to drop; the last item is what is asked
+        while fewest < most:
+            middle = (fewest + most) // 2
+            fewest, most = (fewest, middle) if len(asked(middle).prompt) <= room else (middle + 1, most)
+        return asked(most)
+
+
+@contextmanager
+def own_names() -> Iterator[None]:
+    """Have errors that speak of a chat request's fields speak of the fields here."""
+    try:
+        yield
+    except InvalidRequest as error:
+        param, message = error.param, str(error)
+        for pattern, own in OWN_NAMES:
+            if param and re.search(pattern, param):
+                message = message.replace(f"{param}:", f"{own}:", 1)
+                param = re.sub(pattern, own, param)
+        message = re.sub(r"\bmax_(completion_)?tokens\b", "max_output_tokens", message)
+        raise InvalidRequest(message, param=param, code=error.code) from error
+
+
+def _chat(body: Asked, items: Sequence[Item]) -> ChatRequest:
+    fields: dict[str, Any] = {name: getattr(body, name, None) for name in SAME_NAME}
+    if isinstance(body, ResponsesRequest):
+        fields["max_completion_tokens"] = body.max_output_tokens
+        if body.with_logprobs:
+            fields |= {"logprobs": True, "top_logprobs": body.top_logprobs}
+    return ChatRequest(model="", messages=messages(items, body.instructions), **fields)
+
+
+def _check_pairs(body: Asked) -> None:
+    """Refuse fields that make no sense together."""
+    if not isinstance(body, ResponsesRequest):
+        return
+    check_stream(body)
+    if body.top_logprobs and not body.with_logprobs:
+        raise InvalidRequest(
+            "top_logprobs: got a number without logprobs; put message.output_text.logprobs into include.",
+            param="top_logprobs",
+        )

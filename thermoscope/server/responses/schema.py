@@ -1,0 +1,93 @@
+"""What a request for a response may hold: every field of OpenAI's, with its type and its range.
+
+A field that OpenAI knows and this engine does not is declared with the one value that changes nothing.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from thermoscope.instruments.shape.settings import Text
+from thermoscope.server.fields import Answering, Body, Empty, Metadata
+from thermoscope.server.responses.items import Id, Input
+
+
+class TextFormat(Body):
+    """The form of the answer: text."""
+
+    type: Literal["text"]
+
+
+class TextConfig(Body):
+    """What is asked of the answer's text."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["medium"] | None = None
+
+
+class Reasoning(Body):
+    """What is asked of a reasoning model; this one has no thoughts apart from its answer."""
+
+    effort: Literal["none"] | None = None
+    summary: None = None
+    generate_summary: None = None
+    context: None = None
+    mode: None = None
+
+
+class Asked(Body):
+    """What the model is asked, however the answer is wanted."""
+
+    input: Input
+    instructions: Text | None = None
+    previous_response_id: Id | None = None
+    tools: Empty | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextConfig | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+
+    # Known to OpenAI and not to this engine: only what changes nothing is taken.
+    reasoning: Reasoning | None = None
+    conversation: None = None
+
+
+class CountRequest(Asked):
+    """The body of POST /v1/responses/input_tokens."""
+
+    model: str | None = None
+    personality: None = None
+
+
+class ResponsesRequest(Asked, Answering):
+    """The body of POST /v1/responses."""
+
+    model: str
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    include: list[Literal["message.output_text.logprobs"]] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+
+    # Taken, and of no effect: they name the caller, help a provider's bookkeeping, or bound what never comes.
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None  # of OpenAI's own tools, which are refused
+
+    # Known to OpenAI and not to this engine: only what changes nothing is taken.
+    background: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    context_management: Empty | None = None
+    access_programs: None = None
+    background_options: None = None
+    image: None = None
+    moderation: None = None
+    prompt: None = None
+    prompt_cache_options: None = None
+    prompt_cache_retention: None = None
+
+    @property
+    def with_logprobs(self) -> bool:
+        """Whether the answer's text carries its tokens' log-probabilities."""
+        return bool(self.include)

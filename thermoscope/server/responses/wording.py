@@ -1,0 +1,155 @@
+"""A response as OpenAI's clients know it, and the events that lead up to it."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastapi.responses import JSONResponse
+
+from thermoscope.engine.request import Request
+from thermoscope.engine.trace import FinishReason, Step, Trace
+from thermoscope.server.errors import describe
+from thermoscope.server.logprobs import logprobs
+from thermoscope.server.responses.items import Item, new_id
+from thermoscope.server.responses.output import Event, Output
+from thermoscope.server.responses.schema import ResponsesRequest
+from thermoscope.server.responses.store import Kept
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+
+
+class Wording:
+    """One request's response, from its first event to its last. `response` is how it stands.
+
+    `tag`: what it says beside the answer.
+    """
+
+    def __init__(
+        self, body: ResponsesRequest, request: Request, model: "LanguageModel", tag: dict[str, Any]
+    ) -> None:
+        self._body = body
+        self._tokenizer = model.tokenizer
+        self._prompt_tokens = len(request.prompt)
+        self._output = Output()
+        self._steps: list[Step] = []
+        self._sequence = 0
+        self.response: dict[str, Any] = _head(body) | {"output": self._output.items} | tag
+
+    def begin(self) -> Iterator[Event]:
+        """That there is a response, and that it is under way."""
+        for kind in ("created", "in_progress"):
+            yield self._numbered(self._standing(kind))
+
+    def say(self, text: str, steps: Sequence[Step]) -> Iterator[Event]:
+        """More of the answer."""
+        self._steps += steps
+        seen = self._logprobs(steps) if self._body.with_logprobs else []
+        if text or seen:
+            yield from map(self._numbered, self._output.say(text, seen))
+
+    def end(self, reason: FinishReason | None) -> Iterator[Event]:
+        """The answer is complete, or was cut off where it had reached its limit."""
+        if not self._output.items:  # an answer of no words is an answer
+            yield from map(self._numbered, self._output.say("", []))
+        status = "incomplete" if reason == "length" else "completed"
+        yield from map(self._numbered, self._output.close(status))
+        self._finish(status)
+        if status == "incomplete":
+            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
+        else:
+            self.response["completed_at"] = int(time.time())
+        yield self._numbered(self._standing(status))
+
+    def whole(self, trace: Trace) -> None:
+        """The answer at once; nobody listens to how it came about."""
+        deque(self.say(trace.text, trace.steps), maxlen=0)
+        deque(self.end(trace.finish_reason), maxlen=0)
+
+    def fail(self, error: Exception) -> Iterator[Event]:
+        """What went wrong, once nothing else can be told."""
+        _, problem = describe(error)
+        problem = problem["error"]
+        told = {"code": problem["code"], "message": problem["message"], "param": problem["param"]}
+        yield self._numbered({"type": "error", **told})
+        self._finish("failed")
+        self.response["error"] = {"code": "server_error", "message": problem["message"]}
+        yield self._numbered(self._standing("failed"))
+
+    def kept(self, read: list[Item]) -> Kept:
+        """What there is to keep of it, once it is complete; `read`: what it answers to."""
+        return Kept(JSONResponse(self.response).body, read, [_plain(item) for item in self._output.items])
+
+    def _finish(self, status: str) -> None:
+        self.response |= {"status": status, "usage": self._usage()}
+        if self._body.with_steps:
+            self.response["thermoscope"] = {"steps": [step.to_dict() for step in self._steps]}
+
+    def _standing(self, kind: str) -> Event:
+        return {"type": f"response.{kind}", "response": dict(self.response)}
+
+    def _numbered(self, event: Event) -> Event:
+        self._sequence += 1
+        return event | {"sequence_number": self._sequence - 1}
+
+    def _usage(self) -> dict[str, Any]:
+        return {
+            "input_tokens": self._prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": len(self._steps),
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self._prompt_tokens + len(self._steps),
+        }
+
+    def _logprobs(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
+        """As a completion has them, but that a token without bytes has an empty list of them here."""
+        items = logprobs(steps, self._tokenizer, self._body.top_logprobs or 0)
+        for token in (each for item in items for each in (item, *item["top_logprobs"])):
+            token["bytes"] = token["bytes"] or []
+        return items
+
+
+def _plain(item: Item) -> Item:
+    """What was said, without how likely it was: so it is read again."""
+    if item["type"] != "message":
+        return item
+    return item | {"content": [part | {"logprobs": []} for part in item["content"]]}
+
+
+def _head(body: ResponsesRequest) -> dict[str, Any]:
+    """A response that has just begun: what was asked for, defaults spelled out."""
+    temperature = 1.0 if body.temperature is None else body.temperature
+    return {
+        "id": new_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "background": False,
+        "completed_at": None,
+        "error": None,
+        "frequency_penalty": body.frequency_penalty or 0.0,
+        "incomplete_details": None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": body.max_tool_calls,
+        "metadata": body.metadata or {},
+        "model": body.model,
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "presence_penalty": body.presence_penalty or 0.0,
+        "previous_response_id": body.previous_response_id,
+        "prompt_cache_key": body.prompt_cache_key,
+        "reasoning": {"effort": None, "summary": None},
+        "safety_identifier": body.safety_identifier,
+        "service_tier": "default",
+        "store": body.store is not False,
+        "temperature": "inf" if temperature == float("inf") else temperature,
+        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+        "tool_choice": body.tool_choice or "auto",
+        "tools": [],
+        "top_logprobs": body.top_logprobs or 0,
+        "top_p": 1.0 if body.top_p is None else body.top_p,
+        "truncation": body.truncation or "disabled",
+        "usage": None,
+        "user": body.user,
+    }
