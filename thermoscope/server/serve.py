@@ -10,7 +10,9 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest
+from thermoscope.server import logs
 from thermoscope.server.app import create_app
+from thermoscope.server.connection import Connection
 from thermoscope.server.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def serve(
     listener = open_port(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+    logs.start(options.log)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
         Server(model, replace(options, hosts=(host, *(options.hosts or ())))).run(sockets=[listener])
 
@@ -67,11 +70,22 @@ class Server(uvicorn.Server):
     def __init__(self, model: "LanguageModel", options: Options) -> None:
         app = create_app(model, options)
         super().__init__(
-            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=5,
+                lifespan="off",
+            )
         )
         self._model = model
+        self._traces = app.state.traces
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop the engine, which ends every open answer, then the connections."""
         await run_in_threadpool(self._model.runner.stop)
         await super().shutdown(sockets)
+        await run_in_threadpool(self._traces.close)
