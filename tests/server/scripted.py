@@ -70,16 +70,32 @@ class Runner:
     cache_use: float = 0.25
     requests: list = field(default_factory=list)
     tickets: list = field(default_factory=list)
+    threads: list = field(default_factory=list)
     stopped: bool = False
+    closed: bool = False
+    queue: int | None = None
+    timeout: float = math.inf
+
+    @property
+    def idle(self):
+        return self.stopped or not any(thread.is_alive() for thread in self.threads)
 
     def submit(self, request, deliver):
         if self.refuse is not None:
             raise self.refuse
+        if self.closed:
+            raise EngineStopped("the engine is being stopped")
         self.requests.append(request)
         ticket = Ticket(request)
         self.tickets.append(ticket)
-        threading.Thread(target=self._speak, args=(request, deliver, ticket), daemon=True).start()
+        self.threads.append(
+            threading.Thread(target=self._speak, args=(request, deliver, ticket), daemon=True)
+        )
+        self.threads[-1].start()
         return ticket
+
+    def close(self):
+        self.closed = True
 
     def stop(self):
         self.stopped = True

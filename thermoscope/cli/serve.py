@@ -32,6 +32,25 @@ def serve(
         ),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
+    queue: Annotated[
+        int,
+        typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429."),
+    ] = 256,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            min=0.001,
+            metavar="S",
+            help="Seconds for a request, from its arrival to its last token; inf for no limit.",
+        ),
+    ] = 600.0,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace", min=0.0, metavar="S", help="Seconds for answers under way to end, at a stop."
+        ),
+    ] = 8.0,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,6 +109,9 @@ def serve(
         origins=[_origin(given) for given in allow_origin or ()],
         keep_traces=keep_traces,
         log=log_format,
+        queue=queue,
+        timeout=timeout,
+        grace=grace,
     )
     if keep_traces is not None:  # before the slow work, as the port: what cannot be had is told at once
         Traces(keep_traces).close()

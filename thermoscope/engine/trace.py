@@ -206,7 +206,8 @@ class Trace:
     - `model`, `precision`: what spoke. `prompt`: token ids that it was given.
     - `sampling`: the settings, with the seed that was used. `choice`: which of the n answers this is.
     - `text`: the answer as shown, after stop strings were cut. `steps`: every token that was drawn.
-    - `prefill_ms`: from the request's start to its first logits.
+    - `prefill_ms`: from the request's start to its first logits. `cached_tokens`: of the prompt, those whose keys
+      and values were there already.
     """
 
     model: str
@@ -217,6 +218,7 @@ class Trace:
     text: str = ""
     finish_reason: FinishReason | None = None
     prefill_ms: float = 0.0
+    cached_tokens: int = 0
     steps: list[Step] = field(default_factory=list)
 
     @property

@@ -229,7 +229,7 @@ class Trial:
 
 def _request(prompt: int, answers: int, tokens: int) -> Request:
     sampling = Sampling(temperature=0.0, n=answers, max_tokens=tokens, ignore_eos=True)
-    return Request(prompt=tuple(range(prompt)), sampling=sampling)
+    return Request(prompt=tuple(range(prompt)), sampling=sampling, fresh=True)
 
 
 def _nothing() -> dict[str, list[float]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request as Exchange
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 
 UNREAD = 4096  # deltas that wait for a client that does not read; more, and its answers end
+
+
+def client_of(exchange: Exchange, user: str | None) -> Hashable:
+    """Who asks, as far as a request says: the machine, its key, and the user that it asks for.
+
+    A number that tells nothing: requests are written to logs and traces, keys must not be.
+    """
+    machine = exchange.client.host if exchange.client else None
+    return hash((machine, exchange.headers.get("authorization"), user))
 
 
 class Answers:

@@ -82,11 +82,12 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     instruments.install(app, app.state.jobs)
 
     @app.get("/health")
-    async def health() -> dict[str, Any]:
-        """That the server stands, what it runs, and how busy it is."""
+    async def health(response: Response) -> dict[str, Any]:
+        """That the server stands, what it runs, and how busy it is; 503 while it is stopping."""
         runner = model.runner
+        response.status_code = 503 if runner.closed else 200
         return {
-            "status": "ok",
+            "status": "stopping" if runner.closed else "ok",
             "model": model.name,
             "precision": model.precision,
             "context": model.context,

@@ -22,8 +22,10 @@ from thermoscope.errors import (
     ReadingCancelled,
     ResponseNotFound,
     ThermoscopeError,
+    TimedOut,
     TooBusy,
     TraceNotFound,
+    UpstreamFailed,
 )
 from thermoscope.instruments.shape.settings import explain
 
@@ -50,6 +52,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return 404, _body(str(error), code="not_found")
         case TooBusy():
             return 429, _body(str(error), code="too_busy", kind="rate_limit_error")
+        case TimedOut():
+            return 408, _body(str(error), code="timeout", kind="timeout_error")
         case HTTPException():
             code = "invalid_api_key" if error.status_code == 401 else None
             return error.status_code, _body(str(error.detail), code=code)
@@ -59,6 +63,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return CLIENT_CLOSED_REQUEST, _body("The client closed the connection.")
         case ReadingCancelled():
             return CLIENT_CLOSED_REQUEST, _body(str(error), code="cancelled")
+        case UpstreamFailed():
+            return error.status, _body(str(error), error.param, error.code, kind=error.kind)
         case ThermoscopeError():
             return 500, _body(str(error), kind="server_error")
         case _:
@@ -69,7 +75,13 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
 def respond(error: Exception) -> JSONResponse:
     """An error as a response."""
     status, body = describe(error)
-    headers = {"retry-after": "5"} if status == 429 else getattr(error, "headers", None)
+    headers = getattr(error, "headers", None)
+    if isinstance(error, TooBusy):
+        headers = {"retry-after": str(error.retry_after)}
+    elif isinstance(error, TimedOut):
+        headers = {"x-should-retry": "false"}  # clients ask again after a 408, and would wait as long in vain
+    elif isinstance(error, UpstreamFailed) and error.retry_after is not None:
+        headers = {"retry-after": error.retry_after}
     return JSONResponse(body, status, headers)
 
 

@@ -66,6 +66,7 @@ class Extension(Body):
     ignore_eos: bool | None = None
     steps: bool | None = None
     trace: bool | None = None
+    timeout: Annotated[float, Field(ge=1e-3)] | None = None
     steer: Annotated[Text, StringConstraints(min_length=1, max_length=255)] | None = None
 
 

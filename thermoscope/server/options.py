@@ -1,5 +1,6 @@
 """What a server may be told when it is started."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ class Options:
     - `origins`: sites whose pages may ask, as `https://app.example`.
     - `keep_traces`: the file that keeps all traces; None keeps the last ones in memory.
     - `log`: how the log is written.
+    - `queue`: answers that may wait for a slot; None for the runner's own bound. `timeout`: seconds for a
+      request, from its arrival to its end. `grace`: seconds that answers have to end once it is to stop.
     """
 
     aliases: Sequence[str] = ()
@@ -31,6 +34,9 @@ class Options:
     origins: Sequence[str] = ()
     keep_traces: Path | None = None
     log: Form = "text"
+    queue: int | None = None
+    timeout: float = math.inf
+    grace: float = 0.0
 
 
 DEFAULTS = Options()

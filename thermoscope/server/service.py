@@ -1,6 +1,8 @@
 """What every address of the server answers from: the model, under its names, and what stands beside it."""
 
 import time
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
@@ -41,9 +43,13 @@ class Service:
             )
         return name
 
-    def answers(self, request: Request, *, traced: bool = False) -> Answers:
-        """Have the engine answer; the caller iterates, and cancels at the end. `traced`: keep every step."""
-        return Answers(self.model.runner, request, Watch(self.metrics, self.traces if traced else None))
+    def answers(self, request: Request, *, client: Hashable = None, traced: bool = False) -> Answers:
+        """Have the engine answer; the caller iterates, and cancels at the end.
+
+        `client`: who asks, as `client_of` says. `traced`: keep every step.
+        """
+        watch = Watch(self.metrics, self.traces if traced else None)
+        return Answers(self.model.runner, replace(request, client=client), watch)
 
     def card(self, name: str) -> dict[str, Any]:
         """A name of the model as `/v1/models` lists it."""

@@ -5,7 +5,6 @@ A reading asks from a thread of its own, a server from its event loop; both ways
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any
 
@@ -38,7 +37,9 @@ class Connection:
         async_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = _checked(url)
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        headers = {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
         self._options: dict[str, Any] = {
             "base_url": self.url, "headers": headers, "timeout": TIMEOUT, "limits": LIMITS
         }  # fmt: skip
@@ -59,27 +60,35 @@ class Connection:
     async def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a request, on an event loop."""
         try:
-            response = await self._async.post(path, json=body)
+            response = await self._async.post(path, content=_encoded(body))
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
         return self._plain(_successful(response))
 
-    @asynccontextmanager
-    async def stream(
-        self, path: str, body: Mapping[str, Any]
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """The answer in the pieces that it comes in; to leave early closes the connection to the server.
-
-        Its first piece is not waited for, but its status is.
-        """
+    async def open(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        """A streamed answer once its status is known, to be read by `events` and closed by `aclose`."""
         try:
-            async with self._async.stream("POST", path, json=body) as response:
-                if response.status_code != httpx.codes.OK:
-                    await response.aread()
-                    _successful(response)
-                yield self._events(response)
+            request = self._async.build_request("POST", path, content=_encoded(body))
+            response = await self._async.send(request, stream=True)
+            if response.status_code != httpx.codes.OK:
+                await response.aread()
+                _successful(response)
+            return response
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
+
+    async def events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+        """The pieces of an open answer as they come."""
+        events = Events(self.url)
+        try:
+            async for piece in response.aiter_bytes():
+                for each in events.feed(piece):
+                    yield each
+                if events.ended:
+                    return
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from None
+        raise broken_off(self.url)
 
     def pieces(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The pieces of a streamed answer, once all of them are there."""
@@ -101,21 +110,13 @@ class Connection:
     def _async(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(**self._options, transport=self._async_transport)
 
-    async def _events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-        events = Events(self.url)
-        async for piece in response.aiter_bytes():
-            for each in events.feed(piece):
-                yield each
-            if events.ended:
-                return
-        raise broken_off(self.url)
-
     def _received(
         self, method: str, path: str, body: Mapping[str, Any] | None, patience: float | None = None
     ) -> httpx.Response:
         timeout = TIMEOUT if patience is None else httpx.Timeout(patience)
         try:
-            response = self._sync.request(method, path, json=body, timeout=timeout)
+            content = None if body is None else _encoded(body)
+            response = self._sync.request(method, path, content=content, timeout=timeout)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
         return _successful(response)
@@ -135,6 +136,14 @@ def _successful(response: httpx.Response) -> httpx.Response:
     if response.status_code != httpx.codes.OK:
         raise refused(response.status_code, response.content, response.headers.get("retry-after"))
     return response
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    """JSON, for what a client sent was read by a parser that takes more than JSON."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"body: got what JSON does not hold ({error}), expected JSON.") from None
 
 
 def _checked(url: str) -> str:

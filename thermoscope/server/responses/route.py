@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest, ResponseNotFound
-from thermoscope.server.answers import Answers
+from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.output import Event
 from thermoscope.server.responses.request import engine_request, own_names
@@ -34,8 +34,9 @@ def install(app: FastAPI, service: Service) -> None:
         request = await run_in_threadpool(
             engine_request, body, items, model.tokenizer, service.vectors, model.context
         )
+        client = client_of(exchange, body.safety_identifier or body.user)
         with own_names():
-            answers = service.answers(request, traced=body.with_trace)
+            answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model, answers.tag)
 
         async def keep() -> bytes:

@@ -1,0 +1,1 @@
+"""The same addresses with another server as the engine."""

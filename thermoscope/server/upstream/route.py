@@ -1,0 +1,85 @@
+"""Conversations and prompts that another server answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Annotated, Any
+
+import httpx
+from fastapi import Body, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from thermoscope.errors import InvalidRequest
+from thermoscope.server.errors import ClientGoneError
+from thermoscope.server.stream import Stream
+from thermoscope.server.upstream.request import Address, passed
+from thermoscope.server.upstream.service import Service
+from thermoscope.server.upstream.wording import Wording
+
+Fields = Annotated[dict[str, Any], Body(description="As OpenAI has it; the upstream judges each field.")]
+
+
+def install(app: FastAPI, service: Service) -> None:
+    """Have the app pass on what it is asked, and what is answered."""
+
+    @app.post("/v1/chat/completions", response_model=None)
+    async def chat_completions(body: Fields, exchange: Request) -> Response:
+        """Have the upstream answer a conversation, at once or as a stream of server-sent events."""
+        return await _answer(service, "/chat/completions", body, exchange)
+
+    @app.post("/v1/completions", response_model=None)
+    async def completions(body: Fields, exchange: Request) -> Response:
+        """Have the upstream go on with a prompt, at once or as a stream of server-sent events."""
+        return await _answer(service, "/completions", body, exchange)
+
+
+async def _answer(service: Service, address: Address, body: dict[str, Any], exchange: Request) -> Response:
+    if not isinstance(body.get("model"), str):
+        raise InvalidRequest(
+            f"model: got {body.get('model')!r}, expected {' or '.join(service.names)}.", param="model"
+        )
+    service.known(body["model"])
+    connection = service.upstream.connection
+    request = passed(address, body, service.upstream.abilities)
+    wording = Wording(request, connection.url)
+    if request.sent.get("stream"):
+        response = await connection.open(address, request.sent)
+        return Stream(_pieces(service, response, wording), _Open(response))
+    answer = await _unless_gone(exchange, connection.ask(address, request.sent))
+    return JSONResponse(wording.reword(answer, streamed=False))
+
+
+async def _pieces(
+    service: Service, response: httpx.Response, wording: Wording
+) -> AsyncIterator[dict[str, Any]]:
+    async for piece in service.upstream.connection.events(response):
+        yield wording.reword(piece, streamed=True)
+
+
+class _Open:
+    """An answer that the other server is still at; to close it tells that server that nobody listens."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._closing: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """Close it."""
+        self._closing = asyncio.create_task(self._response.aclose())
+
+
+async def _unless_gone(exchange: Request, answer: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """The answer; where the client goes away before, the other server is told by a closed connection."""
+
+    async def watch() -> None:
+        while (await exchange.receive())["type"] != "http.disconnect":
+            pass
+
+    watcher, asked = asyncio.create_task(watch()), asyncio.create_task(answer)
+    try:
+        await asyncio.wait((watcher, asked), return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise ClientGoneError
+        return asked.result()
+    finally:
+        watcher.cancel()
+        asked.cancel()
