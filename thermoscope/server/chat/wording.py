@@ -85,10 +85,8 @@ class Wording:
     def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
         fields: dict[str, Any] = {"logprobs": None}
         if self._body.logprobs:
-            fields["logprobs"] = {
-                "content": logprobs(steps, self._tokenizer, self._body.top_logprobs or 0),
-                "refusal": None,
-            }
+            content = logprobs(steps, self._tokenizer, self._body.top_logprobs or 0)
+            fields["logprobs"] = {"content": content, "refusal": None}
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
         return fields

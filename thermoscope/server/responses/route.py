@@ -110,8 +110,8 @@ async def _events(
         async for delta in answers:
             for event in wording.say(delta.text, [delta.step]):
                 yield event
-            if delta.finish_reason is not None:
-                last = list(wording.end(delta.finish_reason))
+            if delta.trace is not None:
+                last = list(wording.end(delta.trace))
                 await keep()  # first, so that whoever has read the end can ask for it
                 for event in last:
                     yield event
