@@ -43,6 +43,7 @@ def test_options_reach_the_loader_and_the_server(
         *("--allowed-host", "box.example", "--allow-origin", "https://app.example", "--allow-origin", "*"),
         *("--api-key", "one key", "--api-key", f"@{keys}", "--log-format", "json"),
         *("--keep-traces", str(tmp_path / "traces.db")),
+        *("--queue", "9", "--timeout", "30", "--grace", "2.5"),
         *("--model", "x.gguf", "--precision", "fp32", "--context", "99", "--threads", "2"),
     )
     assert done.code == 0, done.err
@@ -58,6 +59,9 @@ def test_options_reach_the_loader_and_the_server(
         origins=["https://app.example", "*"],
         keep_traces=tmp_path / "traces.db",
         log="json",
+        queue=9,
+        timeout=30.0,
+        grace=2.5,
     )
     assert call == {"model": model, "host": "127.0.0.1", "port": port, "options": options}
     assert model.closed == 1
