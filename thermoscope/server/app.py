@@ -11,9 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
 from thermoscope import __version__
-from thermoscope.server import errors, instruments
+from thermoscope.server import embeddings, errors, instruments
 from thermoscope.server.body import StrictRoute
 from thermoscope.server.chat import route as chat
+from thermoscope.server.completions import route as completions
 from thermoscope.server.fields import ErrorBody
 from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
@@ -64,6 +65,8 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     errors.install(app)
 
     chat.install(app, service)
+    completions.install(app, service)
+    embeddings.install(app, service)
     responses.install(app, service)
     traces.install(app, service.traces)
     app.state.traces = service.traces

@@ -8,6 +8,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from thermoscope.server.answers import Answers
+from thermoscope.server.envelope import joined
 from thermoscope.server.errors import describe
 
 Pieces = AsyncIterator[dict[str, Any]]
@@ -30,6 +31,12 @@ async def named(events: Pieces) -> AsyncIterator[bytes]:
     """Events that are named for their type, and say themselves how it ended."""
     async for event in events:
         yield format_sse_event(data_str=_json(event), event=event["type"])
+
+
+async def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
+    """Pieces that each say something beside: under which id a trace is kept."""
+    async for piece in pieces:
+        yield joined(piece, tag)
 
 
 class Stream(EventSourceResponse):
