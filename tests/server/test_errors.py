@@ -267,8 +267,9 @@ HALF = "\\ud83d"  # what is left of an emoji that was cut in two, as JSON escape
     ],
 )
 def test_half_a_surrogate_pair_is_refused_in_valid_utf8(client, field, param, status):
-    body = f'{{"model": "gpt-4o", "messages": [{{"role": "user", "content": "hi"}}], {field}}}'
-    response = send(client, body)
+    rest = {'"model"': '"gpt-4o"', '"messages"': '[{"role": "user", "content": "hi"}]'}
+    others = [f"{name}: {value}" for name, value in rest.items() if not field.startswith(name)]
+    response = send(client, f"{{{', '.join([*others, field])}}}")
     assert problem(response, status)["param"] == param
 
 
