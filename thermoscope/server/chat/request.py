@@ -21,6 +21,7 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
     """
     _check_pairs(body)
     prompt = tokenizer.chat([message.plain() for message in body.messages])
+    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(prompt))
     steered = steering(body, vectors)
     return Request(
         prompt=prompt,
@@ -30,13 +31,6 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         record=bool(body.logprobs) or body.with_records,
         alternatives=alternatives(body, shown=bool(body.logprobs)),
     )
-
-
-def check_sizes(body: ChatRequest, request: Request, context: int) -> None:
-    """Refuse a request whose alternatives would not fit into an answer."""
-    tokens = (request.sampling.max_tokens or context) * request.sampling.n
-    check_size("thermoscope.top_logprobs", request.alternatives, tokens)
-    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(request.prompt))
 
 
 def _check_pairs(body: ChatRequest) -> None:
