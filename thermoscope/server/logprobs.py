@@ -39,6 +39,18 @@ def item(tokenizer: "Tokenizer", token: int, logprob: float | None, best: Named)
     }
 
 
+def logprobs(steps: Iterable["Step"], tokenizer: "Tokenizer", best: int) -> list[dict[str, Any]]:
+    """Each spoken token, with so many of the `best` that could have stood in its place.
+
+    A control token is no part of the content, so it has no place in a list that mirrors it.
+    """
+    return [
+        item(tokenizer, step.token, step.record.logprob, best_of(step, best))
+        for step in steps
+        if step.record is not None and not tokenizer.is_control(step.token)
+    ]
+
+
 def prompt_items(tokenizer: "Tokenizer", scored: Iterable["Score"]) -> list[dict[str, Any]]:
     """A prompt's tokens in the same form. The first follows nothing, and its `logprob` is null."""
     return [item(tokenizer, score.token, score.logprob, score.best) for score in scored]

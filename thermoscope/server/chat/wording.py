@@ -7,7 +7,7 @@ from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.server import envelope
 from thermoscope.server.chat.schema import ChatRequest
-from thermoscope.server.logprobs import best_of, item, prompt_items
+from thermoscope.server.logprobs import logprobs, prompt_items
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
@@ -71,14 +71,8 @@ class Wording:
     def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
         fields: dict[str, Any] = {"logprobs": None}
         if self._body.logprobs:
-            # A control token is no part of the content, so it has no place in a list that mirrors it.
-            spoken = [step for step in steps if not self._tokenizer.is_control(step.token)]
-            fields["logprobs"] = {"content": [self._logprob(step) for step in spoken], "refusal": None}
+            best = self._body.all_alternatives or self._body.all_alternatives or self._body.top_logprobs or 0
+            fields["logprobs"] = {"content": logprobs(steps, self._tokenizer, best), "refusal": None}
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
         return fields
-
-    def _logprob(self, step: Step) -> dict[str, Any]:
-        assert step.record is not None  # engine_request asks for records wherever logprobs are wanted
-        count = self._body.all_alternatives or self._body.top_logprobs or 0
-        return item(self._tokenizer, step.token, step.record.logprob, best_of(step, count))

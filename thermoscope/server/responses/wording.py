@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.server.errors import describe
-from thermoscope.server.logprobs import best_of, item
+from thermoscope.server.logprobs import logprobs
 from thermoscope.server.responses.items import Item, new_id
 from thermoscope.server.responses.output import Event, Output
 from thermoscope.server.responses.schema import ResponsesRequest
@@ -108,11 +108,8 @@ class Wording:
         }
 
     def _logprobs(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
-        """Of each token that is part of the text; one without bytes has an empty list of them here."""
-        count, items = self._body.all_alternatives or self._body.top_logprobs or 0, []
-        for step in steps:
-            if step.record is not None and not self._tokenizer.is_control(step.token):
-                items.append(item(self._tokenizer, step.token, step.record.logprob, best_of(step, count)))
+        """As a completion has them, but that a token without bytes has an empty list of them."""
+        items = logprobs(steps, self._tokenizer, self._body.all_alternatives or self._body.top_logprobs or 0)
         for token in (each for one in items for each in (one, *one["top_logprobs"])):
             token["bytes"] = token["bytes"] or []
         return items
