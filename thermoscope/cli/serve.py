@@ -28,6 +28,14 @@ def serve(
         ),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            min=1,
+            help="Tokens of an answer whose request names no limit; else what the context leaves.",
+        ),
+    ] = None,
     queue: Annotated[
         int,
         typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429."),
@@ -74,6 +82,7 @@ def serve(
         aliases=aliases,
         hosts=hosts,
         vectors=dict(_vector(pair) for pair in steer or ()),
+        max_tokens=max_tokens,
         queue=queue,
         timeout=timeout,
         grace=grace,
