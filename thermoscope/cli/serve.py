@@ -32,6 +32,14 @@ def serve(
         ),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            min=1,
+            help="Tokens of an answer whose request names no limit; else what the context leaves.",
+        ),
+    ] = None,
     queue: Annotated[
         int,
         typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429."),
@@ -109,6 +117,7 @@ def serve(
         origins=[_origin(given) for given in allow_origin or ()],
         keep_traces=keep_traces,
         log=log_format,
+        max_tokens=max_tokens,
         queue=queue,
         timeout=timeout,
         grace=grace,

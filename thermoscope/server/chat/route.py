@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.server.answers import Answers, client_of
-from thermoscope.server.chat.request import check_sizes, engine_request
+from thermoscope.server.chat.request import engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
 from thermoscope.server.envelope import joined
@@ -25,9 +25,7 @@ def install(app: FastAPI, service: Service) -> None:
     async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
-        asked = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
-        request = service.bounded(asked)
-        check_sizes(body, request, model.context)
+        request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
         client = client_of(exchange, body.safety_identifier or body.user)
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
