@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from thermoscope.server.answers import Answers
 from thermoscope.server.errors import describe
 
 Pieces = AsyncIterator[dict[str, Any]]
@@ -32,6 +31,13 @@ async def named(events: Pieces) -> AsyncIterator[bytes]:
         yield format_sse_event(data_str=_json(event), event=event["type"])
 
 
+class Answer(Protocol):
+    """What is under way somewhere, and can be ended."""
+
+    def cancel(self) -> None:
+        """End it; without effect once it is complete."""
+
+
 class Stream(EventSourceResponse):
     """The response to a request with stream = true. A client that goes away frees its slots.
 
@@ -39,7 +45,7 @@ class Stream(EventSourceResponse):
     """
 
     def __init__(
-        self, pieces: Pieces, answers: Answers, frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed
+        self, pieces: Pieces, answers: Answer, frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed
     ) -> None:
         super().__init__(frames(pieces), headers=HEADERS)
         self._answers = answers

@@ -97,6 +97,7 @@ def _extension(body: Mapping[str, Any], visible: bool) -> Collection[str]:
             raise InvalidRequest(f"{name}: got {value!r}, expected true or false.", param=name)
         if value and not visible:
             raise InvalidRequest(
-                f"{name}: needs log-probabilities, and the upstream shows none here; leave it out.", param=name
+                f"{name}: needs log-probabilities, and the upstream shows none here; leave it out.",
+                param=name,
             )
     return {key for key, value in own.items() if value}

@@ -25,7 +25,7 @@ class Wording:
         return [self._traces[index] for index in sorted(self._traces)]
 
     def reword(self, answer: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
-        """The same answer or piece, under the client's name of the model, nothing missing and nothing extra."""
+        """The same answer or piece, under the client's name of the model, with nothing missing."""
         for choice in answer.get("choices") or ():
             self._complete(choice, streamed)
         return answer | {"model": self._passed.model}
