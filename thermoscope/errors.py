@@ -6,6 +6,7 @@
     ├── ModelNotFound         no model of that name here, nor a way to fetch it
     ├── InstrumentNotFound    no instrument, or no job, of that name
     ├── ResponseNotFound      no response with that id is kept
+    ├── TraceNotFound         no trace is kept under that id
     ├── BadModelFile          a model's file is truncated, corrupt or not what it claims
     ├── UnsupportedModel      a sound model that this program cannot run
     ├── FetchFailed           a download did not end with the bytes that were promised
@@ -14,8 +15,9 @@
     ├── EngineStopped         the engine was shut down while a request waited
     ├── UpstreamFailed        the server that answers for this one refused a request, or failed at it
     │   └── UpstreamUnreachable   it gives no answer, or broke one off
+    ├── TimedOut              a request took longer than it was given
     ├── ReadingCancelled      whoever asked for a reading called it off
-    └── TooBusy               more readings wait than are kept waiting
+    └── TooBusy               more requests or readings wait than are kept waiting
 
 Each message says what was got, what was expected, and what to do. The command line prints it in one
 line and exits with 2; the server puts it into OpenAI's error form.
@@ -55,6 +57,10 @@ class InstrumentNotFound(ThermoscopeError):
 
 class ResponseNotFound(ThermoscopeError):
     """There is no response with that id, or it is kept no longer."""
+
+
+class TraceNotFound(ThermoscopeError):
+    """No trace is kept under that id, or it has no such answer."""
 
 
 class BadModelFile(ThermoscopeError):
@@ -114,5 +120,13 @@ class ReadingCancelled(ThermoscopeError):
     """A reading was called off before it was finished."""
 
 
+class TimedOut(ThermoscopeError):
+    """A request was not finished within the time that it was given."""
+
+
 class TooBusy(ThermoscopeError):
-    """As many readings wait already as are kept waiting; ask again later."""
+    """As many wait already as are kept waiting; ask again after `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

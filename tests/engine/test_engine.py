@@ -12,7 +12,7 @@ from tests import tiny
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Request, Sampling
-from thermoscope.engine.scheduler import PREFILL_CHUNK
+from thermoscope.engine.scheduler import BESIDE
 from thermoscope.errors import ContextExceeded, InvalidRequest, ThermoscopeError
 from thermoscope.laws import noise
 
@@ -51,7 +51,7 @@ def alone(model, request):
 
 
 def empty(engine):
-    return engine.cache.lengths == [0] * engine.cache.slots and not engine.busy
+    return not any(engine.scheduler.running) and not engine.busy
 
 
 def test_an_answer_has_as_many_tokens_as_were_asked_for(model):
@@ -183,7 +183,7 @@ def test_a_cancelled_answer_frees_its_slot_and_leaves_the_others_as_they_were(mo
     assert [sequence is not None for sequence in engine.scheduler.running] == [True] * 3
     assert others[2].sequences[0].slot is None
     engine.cancel(gone)
-    assert engine.cache.lengths[0] == 0
+    assert engine.scheduler.running[0] is None
     engine.step()
     assert others[2].sequences[0].slot == 0
     while engine.busy:
@@ -258,7 +258,7 @@ def test_a_long_prompt_enters_in_chunks_while_others_speak(model):
     engine = Engine(model, slots=2, context=700)
     [talker] = start(engine, ask(max_tokens=30))
     engine.step()
-    long = ask([7] * (2 * PREFILL_CHUNK + 5), max_tokens=2)
+    long = ask([7] * (2 * BESIDE + 5), max_tokens=2)
     [reader] = start(engine, long)
     spoken = [len(engine.step()) for _ in range(4)]
     assert spoken == [1, 1, 2, 2]

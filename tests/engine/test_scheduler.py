@@ -1,12 +1,22 @@
 import pytest
 
+from tests import tiny
+from thermoscope.catalogue.hf_config import read_hf
+from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.request import Request
-from thermoscope.engine.scheduler import PREFILL_CHUNK, Scheduler
+from thermoscope.engine.scheduler import BESIDE, PREFILL_CHUNK, Scheduler
 from thermoscope.engine.sequence import Sequence
+from thermoscope.models.cache import KVCache
+
+
+def scheduler_of(slots):
+    config = read_hf(tiny.CONFIGS["llama"]().to_dict())
+    return Scheduler(Prefixes(KVCache(config, slots=slots, context=2000)))
 
 
 def sequence(arrival, prompt=1, *, background=False):
-    request = Request(prompt=(2,) * prompt, background=background)
+    """Each has a prompt of its own, so that nobody begins with what another left."""
+    request = Request(prompt=(2 + arrival,) * prompt, background=background)
     made = Sequence.of(request, choice=0, seed=0, limit=9, model="tiny", precision="fp32")
     made.arrival = arrival
     return made
@@ -23,7 +33,7 @@ def step(scheduler):
 
 
 def test_answers_start_in_order_of_arrival_as_slots_come_free():
-    scheduler = Scheduler(2)
+    scheduler = scheduler_of(2)
     first, second, third, fourth = made = [sequence(at) for at in range(4)]
     scheduler.add(made)
     assert [each for each, _ in step(scheduler)] == [first, second]
@@ -38,7 +48,7 @@ def test_answers_start_in_order_of_arrival_as_slots_come_free():
 
 
 def test_a_joiner_starts_while_others_go_on():
-    scheduler = Scheduler(3)
+    scheduler = scheduler_of(3)
     early = sequence(0, prompt=3)
     scheduler.add([early])
     assert step(scheduler) == [(early, PREFILL_CHUNK)]
@@ -47,25 +57,62 @@ def test_a_joiner_starts_while_others_go_on():
     assert [each for each, _ in step(scheduler)] == [early, late]
 
 
-def test_a_long_prompt_delays_the_others_by_a_chunk_and_no_more():
-    scheduler = Scheduler(4)
-    talking = sequence(0)
-    scheduler.add([talking])
+def rows_of(scheduler, steps):
+    """Tokens of prompts, by arrival, in each of so many steps."""
+    taken = []
+    for _ in range(steps):
+        before = {each: each.filled for each in scheduler.running if each and each.pending > 1}
+        step(scheduler)
+        taken.append(
+            {each.arrival: each.filled - filled for each, filled in before.items() if each.filled > filled}
+        )
+    return taken
+
+
+def test_alone_a_prompt_is_read_in_large_chunks_and_beside_a_speaker_in_small_ones():
+    scheduler = scheduler_of(4)
+    scheduler.add([sequence(0, prompt=2 * PREFILL_CHUNK)])
+    assert rows_of(scheduler, 1) == [{}]  # it had no slot before
+    assert scheduler.running[0].filled == PREFILL_CHUNK
+    scheduler.add([sequence(1)])
     step(scheduler)
-    long, longer = sequence(1, prompt=2 * PREFILL_CHUNK + 10), sequence(2, prompt=PREFILL_CHUNK + 1)
-    scheduler.add([longer, long])  # whoever takes the lower slot, the earlier arrival reads first
-    rows = []
-    for _ in range(5):
-        batch = step(scheduler)
-        assert batch[0] == (talking, 1)
-        rows.append({each.arrival: at_most for each, at_most in batch[1:]})
-    assert rows[:3] == [{1: PREFILL_CHUNK}] * 3
-    assert rows[3] == {1: 1, 2: PREFILL_CHUNK}
-    assert rows[4] == {1: 1, 2: 1}
+    assert rows_of(scheduler, 2) == [{0: BESIDE}] * 2
+
+
+def test_the_more_are_reading_the_larger_is_the_chunk():
+    scheduler = scheduler_of(4)
+    scheduler.add([sequence(0)])
+    step(scheduler)
+    scheduler.add([sequence(at, prompt=200) for at in (1, 2, 3)])
+    step(scheduler)
+    assert rows_of(scheduler, 4) == [{1: 3 * BESIDE}] * 3 + [{1: 200 - 12 * BESIDE}]
+    assert rows_of(scheduler, 2) == [{2: 2 * BESIDE}] * 2
+
+
+def test_a_short_prompt_passes_a_long_one_that_goes_on_meanwhile():
+    scheduler = scheduler_of(3)
+    scheduler.add([sequence(0)])
+    step(scheduler)
+    scheduler.add([sequence(1, prompt=1500)])
+    step(scheduler)
+    scheduler.add([sequence(2, prompt=2 * BESIDE)])
+    step(scheduler)
+    assert rows_of(scheduler, 2) == [{1: BESIDE, 2: BESIDE}, {1: BESIDE}]
+
+
+def test_no_prompt_is_starved_by_a_stream_of_shorter_ones():
+    scheduler = scheduler_of(3)
+    scheduler.add([sequence(0), long := sequence(1, prompt=20 * BESIDE)])
+    step(scheduler)
+    for at in range(2, 22):
+        scheduler.add([short := sequence(at, prompt=BESIDE)])
+        step(scheduler)
+        scheduler.remove(short)
+    assert long.pending <= 1
 
 
 def test_a_chunk_that_leaves_one_token_of_a_prompt_is_finished_as_a_decoding_step():
-    scheduler = Scheduler(1)
+    scheduler = scheduler_of(1)
     only = sequence(0, prompt=PREFILL_CHUNK + 1)
     scheduler.add([only])
     assert step(scheduler) == [(only, PREFILL_CHUNK)]
@@ -76,7 +123,7 @@ def test_a_chunk_that_leaves_one_token_of_a_prompt_is_finished_as_a_decoding_ste
 
 @pytest.mark.parametrize(("slots", "most"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4)])
 def test_the_background_takes_half_the_slots_at_most_so_that_newcomers_find_one(slots, most):
-    scheduler = Scheduler(slots)
+    scheduler = scheduler_of(slots)
     behind = [sequence(at, background=True) for at in range(slots + 1)]
     scheduler.add(behind)
     assert [each for each, _ in step(scheduler)] == behind[:most]
@@ -89,7 +136,7 @@ def test_the_background_takes_half_the_slots_at_most_so_that_newcomers_find_one(
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_removing_is_safe_for_one_that_waits_runs_or_has_left(steps):
-    scheduler = Scheduler(1)
+    scheduler = scheduler_of(1)
     runs, waits = sequence(0), sequence(1)
     scheduler.add([runs, waits])
     for _ in range(steps):

@@ -49,8 +49,9 @@ class Tokenizer:
 
 
 class Ticket:
-    def __init__(self):
+    def __init__(self, request):
         self.cancelled = threading.Event()
+        self.traces = [trace(request, choice) for choice in range(request.sampling.n)]
 
     def cancel(self):
         self.cancelled.set()
@@ -66,24 +67,41 @@ class Runner:
     slots: int = 8
     running: int = 0
     waiting: int = 0
+    cache_use: float = 0.25
     requests: list = field(default_factory=list)
     tickets: list = field(default_factory=list)
+    threads: list = field(default_factory=list)
     stopped: bool = False
+    closed: bool = False
+    queue: int | None = None
+    timeout: float = math.inf
+
+    @property
+    def idle(self):
+        return self.stopped or not any(thread.is_alive() for thread in self.threads)
 
     def submit(self, request, deliver):
         if self.refuse is not None:
             raise self.refuse
+        if self.closed:
+            raise EngineStopped("the engine is being stopped")
         self.requests.append(request)
-        ticket = Ticket()
+        ticket = Ticket(request)
         self.tickets.append(ticket)
-        threading.Thread(target=self._speak, args=(request, deliver, ticket), daemon=True).start()
+        self.threads.append(
+            threading.Thread(target=self._speak, args=(request, deliver, ticket), daemon=True)
+        )
+        self.threads[-1].start()
         return ticket
+
+    def close(self):
+        self.closed = True
 
     def stop(self):
         self.stopped = True
 
     def _speak(self, request, deliver, ticket):
-        answers = [self._answer(request, choice) for choice in range(request.sampling.n)]
+        answers = [self._answer(request, choice, ticket) for choice in range(request.sampling.n)]
         while answers:
             for answer in list(answers):
                 delta = EngineStopped("the engine was stopped") if self.stopped else next(answer)
@@ -96,8 +114,8 @@ class Runner:
                 if delta.finish_reason:
                     answers.remove(answer)
 
-    def _answer(self, request, choice):
-        trace = Trace(model="fake", precision="fp32", prompt=request.prompt, sampling={}, choice=choice)
+    def _answer(self, request, choice, ticket):
+        trace = ticket.traces[choice]
         limit = request.sampling.max_tokens or math.inf
         decode = codecs.getincrementaldecoder("utf-8")().decode
         for piece in self.script:
@@ -117,6 +135,10 @@ class Runner:
         trace.steps.append(step)
         trace.finish_reason = "stop"
         yield Delta(choice, "", step, "stop", trace)
+
+
+def trace(request, choice):
+    return Trace(model="fake", precision="fp32", prompt=request.prompt, sampling={}, choice=choice)
 
 
 def record(token):

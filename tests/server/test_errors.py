@@ -176,6 +176,7 @@ WRONG = [
     ("thermoscope", {"stop_ids": [-1]}, "thermoscope.stop_ids[0]"),
     ("thermoscope", {"ignore_eos": 1}, "thermoscope.ignore_eos"),
     ("thermoscope", {"steps": "yes"}, "thermoscope.steps"),
+    ("thermoscope", {"trace": "yes"}, "thermoscope.trace"),
 ]
 
 

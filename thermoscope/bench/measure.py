@@ -8,7 +8,7 @@ from typing import NamedTuple
 from thermoscope.bench.profile import Watch
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.request import Request, Sampling
-from thermoscope.engine.scheduler import PREFILL_CHUNK
+from thermoscope.engine.scheduler import chunk
 from thermoscope.engine.sequence import Delta
 
 TEXT = """A refrigerator does not make cold; it carries heat away. Inside its walls runs a closed loop of
@@ -56,9 +56,7 @@ def room(depth: int, tokens: int, batch: int) -> int:
 
 def prefill(lm: LanguageModel, prompt: Sequence[int]) -> float:
     """Tokens of a prompt a second, the first token of the answer drawn."""
-    since = time.perf_counter()
-    lm.generate(prompt, temperature=0, max_tokens=1, ignore_eos=True)
-    return len(prompt) / (time.perf_counter() - since)
+    return len(prompt) / decode(lm, [prompt], 1).seconds
 
 
 def decode(
@@ -69,7 +67,8 @@ def decode(
     record: bool = True,
     even: bool = False,
 ) -> Decoding:
-    """Greedy answers to all prompts at once, `tokens` each, past the model's own end.
+    """Greedy answers to all prompts at once, `tokens` each, past the model's own end; nothing is taken from
+    earlier prompts.
 
     `even`: answers whose prompt is read first say more, so that all are being decoded for the last `tokens`
     steps, however long the prompts are.
@@ -85,7 +84,7 @@ def decode(
         try:
             for client, (each, limit) in enumerate(zip(prompts, limits, strict=True)):
                 sampling = Sampling(temperature=0.0, max_tokens=limit, ignore_eos=True)
-                request = Request(prompt=tuple(each), sampling=sampling, record=record)
+                request = Request(prompt=tuple(each), sampling=sampling, record=record, fresh=True)
 
                 def deliver(item: Delta | Exception, client: int = client) -> None:
                     arrived.put((time.perf_counter(), client, item))
@@ -104,9 +103,10 @@ def decode(
     first, last = max(each[0] for each in times), min(each[-1] for each in times)
     within = sum(first < now <= last for each in times for now in each)
     seconds = max(each[-1] for each in times) - since
-    return Decoding(seconds, within / (last - first), watch.step(first, last), said)
+    rate = within / (last - first) if within else 0.0  # one token each: nothing was decoded
+    return Decoding(seconds, rate, watch.step(first, last), said)
 
 
 def _skew(length: int, answers: int) -> int:
     """Steps from the end of one prompt to the end of the last of several, read one after the other."""
-    return -(-length // PREFILL_CHUNK) * (answers - 1)
+    return sum(-(-length // chunk(reading=left, speaking=1)) for left in range(1, answers))

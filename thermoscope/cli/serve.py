@@ -28,6 +28,25 @@ def serve(
         ),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
+    queue: Annotated[
+        int,
+        typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429."),
+    ] = 256,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            min=0.001,
+            metavar="S",
+            help="Seconds for a request, from its arrival to its last token; inf for no limit.",
+        ),
+    ] = 600.0,
+    grace: Annotated[
+        float,
+        typer.Option(
+            "--grace", min=0.0, metavar="S", help="Seconds for answers under way to end, at a stop."
+        ),
+    ] = 8.0,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Let other machines in: there is no authentication yet.")
     ] = False,
@@ -51,7 +70,14 @@ def serve(
 
     aliases = [options.text("--alias", name) for name in alias or ()]
     hosts = [options.text("--allowed-host", name) for name in allowed_host or ()]
-    told = Options(aliases=aliases, hosts=hosts, vectors=dict(_vector(pair) for pair in steer or ()))
+    told = Options(
+        aliases=aliases,
+        hosts=hosts,
+        vectors=dict(_vector(pair) for pair in steer or ()),
+        queue=queue,
+        timeout=timeout,
+        grace=grace,
+    )
     with open_port(host, port) as probe:  # before the slow work: a port that is taken is told at once
         address = probe.getsockname()[0]
     if not insecure and not ipaddress.ip_address(address).is_loopback:

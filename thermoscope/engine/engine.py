@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.request import Request
 from thermoscope.engine.sampler import ALTERNATIVES
 from thermoscope.engine.scheduler import Scheduler
@@ -25,6 +26,7 @@ __all__ = ["Delta", "Engine", "Generation"]
 class Generation:
     """A submitted request: its n answers."""
 
+    request: Request
     sequences: tuple[Sequence, ...]
 
 
@@ -40,7 +42,7 @@ class Engine:
         self.model = model
         self.context = context
         self.cache = model.cache(slots=slots, context=context)
-        self.scheduler = Scheduler(slots)
+        self.scheduler = Scheduler(Prefixes(self.cache))
         self.watch: Callable[[str], None] | None = None
         self._arrivals = itertools.count()
         self._next: tuple[Model, int] | None = None  # to be adopted, and its threads
@@ -78,6 +80,7 @@ class Engine:
         check(request.steer, self.context, self.model.config)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         return Generation(
+            request,
             tuple(
                 Sequence.of(
                     request,
@@ -88,7 +91,7 @@ class Engine:
                     precision=self.model.precision,
                 )
                 for choice in range(sampling.n)
-            )
+            ),
         )
 
     def submit(self, generation: Generation) -> None:
@@ -100,7 +103,7 @@ class Engine:
     def cancel(self, generation: Generation) -> None:
         """Drop what is left of a request, and free its slots."""
         for sequence in generation.sequences:
-            self._release(sequence)
+            self.scheduler.remove(sequence)
 
     def adopt(self, model: Model, *, threads: int) -> None:
         """Go on with the same model in another packing, as soon as no answer is under way."""
@@ -146,7 +149,7 @@ class Engine:
         ]
         for sequence, delta in deltas:
             if delta.finish_reason:
-                self._release(sequence)
+                self.scheduler.remove(sequence)
         return deltas
 
     def _speak(self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], summary: Summary) -> Delta:
@@ -163,14 +166,10 @@ class Engine:
         if self.watch is not None:
             self.watch(part)
 
-    def _release(self, sequence: Sequence) -> None:
-        if sequence.slot is not None:
-            self.cache.truncate(sequence.slot, 0)
-        self.scheduler.remove(sequence)
-
     def _exchange(self) -> None:
         if self._next is not None and not any(self.scheduler.running):
             model, threads = self._next
             cache = model.cache(slots=self.cache.slots, context=self.context)
             model.run_on(threads)
             self.model, self.cache, self._next = model, cache, None
+            self.scheduler.prefixes = Prefixes(cache)

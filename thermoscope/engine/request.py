@@ -1,7 +1,7 @@
 """What a caller may ask of the engine, checked once, here, for every way in."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,9 @@ class Request:
     `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
     requests of other people go first. `steer`: vectors added to the residual stream: an `Add`'s to that of
     every token, of the prompt as of the answer, a `Lean`'s from its first position on. A replay of the answer
-    sees what spoke if it is given the same interventions.
+    sees what spoke if it is given the same interventions. `fresh`: compute the whole prompt, also what the
+    cache has of it (for measuring). `client`: who asks; slots are shared out evenly among those who wait.
+    `timeout`: seconds from its arrival to its last token.
     """
 
     prompt: tuple[int, ...]
@@ -144,6 +146,12 @@ class Request:
     record: bool = True
     background: bool = False
     steer: "tuple[Add | Lean, ...]" = ()
+    fresh: bool = False
+    client: Hashable = None
+    timeout: float = math.inf
+
+    def __post_init__(self) -> None:
+        within("timeout", self.timeout, 1e-3, math.inf)
 
 
 _PENALTIES = (

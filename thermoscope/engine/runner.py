@@ -5,6 +5,7 @@ that ever ran a parallel region; with two pools on the same cores neither may sp
 twice as long. So the model is loaded here too, and `call` runs whatever else wants to compute.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,10 +16,14 @@ from typing import Any, TypeVar
 from thermoscope.engine.engine import Engine, Generation
 from thermoscope.engine.request import Request
 from thermoscope.engine.sequence import Delta, Sequence
-from thermoscope.errors import EngineStopped
+from thermoscope.engine.trace import Trace
+from thermoscope.errors import EngineStopped, TimedOut, TooBusy
 
 Deliver = Callable[[Delta | Exception], None]
 Result = TypeVar("Result")
+
+RECENT = 32  # answers whose ends say how fast places come free
+LONGEST_WAIT = 60  # seconds that a client is told to wait; OpenAI's ask at once where it is told more
 
 
 class Ticket:
@@ -29,6 +34,23 @@ class Ticket:
         self.deliver = deliver
         self.cancelled = False
         self._runner = runner
+        self._since = time.perf_counter()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether its time is over."""
+        return time.perf_counter() - self._since > self.timeout
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that it is given. What runs in the background has no one who waits for it."""
+        request = self.generation.request
+        return math.inf if request.background else min(request.timeout, self._runner.timeout)
+
+    @property
+    def traces(self) -> list[Trace]:
+        """Of its answers in the making, in the order of their choices."""
+        return [sequence.trace for sequence in self.generation.sequences]
 
     def cancel(self) -> None:
         """Stop the answers; their slots are free at the next step, and nothing more is delivered."""
@@ -40,6 +62,9 @@ class Runner:
     """Steps the engine while requests are open.
 
     `build` makes the engine, on the thread that will run it; what it raises, the constructor raises.
+
+    - `queue`: answers that wait for a slot at most, None for any number; those in the background do not count.
+    - `timeout`: seconds from a request's arrival to its last token at most.
     """
 
     def __init__(self, build: Callable[[], Engine]) -> None:
@@ -50,6 +75,10 @@ class Runner:
         self._open: dict[Sequence, Ticket] = {}
         self._condition = threading.Condition()
         self._stopping = False
+        self._closed = False
+        self._ends: deque[float] = deque(maxlen=RECENT)
+        self.queue: int | None = None
+        self.timeout = math.inf
         built: Future[Engine] = Future()
         self._thread = threading.Thread(target=self._start, args=(build, built), name="engine", daemon=True)
         self._thread.start()
@@ -72,15 +101,39 @@ class Runner:
             len(ticket.generation.sequences) for ticket in self._arrived
         )
 
+    @property
+    def cache_use(self) -> float:
+        """Share of the places of the cache that answers under way have filled, 0 to 1."""
+        filled = sum(sequence.filled for sequence in self.engine.scheduler.running if sequence is not None)
+        return filled / (self.slots * self.engine.context)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no further requests are taken."""
+        return self._closed
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way, nor waits."""
+        with self._condition:
+            return not (self._arrived or self._open)
+
     def submit(self, request: Request, deliver: Deliver) -> Ticket:
         """Queue a request. `deliver` gets its deltas, or one exception, on the engine's thread.
 
-        **Errors:** `InvalidRequest` at once if the model cannot take it; `EngineStopped` after `stop`.
+        **Errors:** `InvalidRequest` at once if the model cannot take it; `TooBusy` if the queue is full;
+        `EngineStopped` after `close` and `stop`.
         """
         ticket = Ticket(self, self.engine.prepare(request), deliver)
         with self._condition:
             if self._stopping:
                 raise EngineStopped("engine: it was stopped; start it again to go on.")
+            if self._closed:
+                raise EngineStopped(
+                    "engine: it is being stopped and takes no further requests; ask again later."
+                )
+            if not request.background:
+                self._check_queue()
             self._arrived.append(ticket)
             self._condition.notify()
         return ticket
@@ -104,6 +157,11 @@ class Runner:
         """Look at once for cancelled requests."""
         with self._condition:
             self._condition.notify()
+
+    def close(self) -> None:
+        """Take no further requests; those that are there go on."""
+        with self._condition:
+            self._closed = True
 
     def stop(self) -> None:
         """End the thread after the step in flight; open requests get `EngineStopped`."""
@@ -132,6 +190,7 @@ class Runner:
                 ticket = self._open[sequence]
                 if delta.finish_reason:
                     del self._open[sequence]
+                    self._ends.append(time.perf_counter())
                 if not ticket.cancelled:
                     _deliver(ticket, delta)
         self._fail(EngineStopped("engine: it was stopped before the answer was finished; ask again."))
@@ -143,6 +202,8 @@ class Runner:
                 while not (self._stopping or self._arrived or self._calls or self._later or self._open):
                     self._condition.wait()
                 arrived, self._arrived = self._arrived, []
+                for ticket in arrived:  # in the same breath, so that nobody finds it in neither
+                    self._open.update(dict.fromkeys(ticket.generation.sequences, ticket))
                 calls, self._calls = self._calls, []
                 # Read beside what arrived: whatever came in before `stop` is in hand, and gets its answer.
                 stopping = self._stopping
@@ -150,11 +211,12 @@ class Runner:
                 _answer(function, outcome)
             for ticket in arrived:
                 self.engine.submit(ticket.generation)
-                self._open.update(dict.fromkeys(ticket.generation.sequences, ticket))
-            for generation in {ticket.generation for ticket in self._open.values() if ticket.cancelled}:
-                self.engine.cancel(generation)
-                for sequence in generation.sequences:
+            for ticket in {each for each in self._open.values() if each.cancelled or each.overdue}:
+                self.engine.cancel(ticket.generation)
+                for sequence in ticket.generation.sequences:
                     self._open.pop(sequence, None)
+                if not ticket.cancelled:
+                    _deliver(ticket, _timed_out(ticket))
             self._call_later(stopping=stopping)
             if stopping or self._open:
                 return not stopping
@@ -169,6 +231,34 @@ class Runner:
             self._rest = now + 2 * (now - began)
             if not stopping:
                 return
+
+    def _check_queue(self) -> None:
+        """Refuse one more request where no slot is free and the queue is full."""
+        if self.queue is None:
+            return
+        ahead = [
+            *(each for each in list(self._open) if not each.request.background),
+            *(
+                one
+                for each in self._arrived
+                for one in each.generation.sequences
+                if not one.request.background
+            ),
+        ]
+        if len(ahead) >= self.slots + self.queue:
+            raise TooBusy(
+                f"queue: {len(ahead) - self.slots} answers wait already, and no more than {self.queue} may; "
+                "ask again later.",
+                retry_after=self._wait(len(ahead) - self.slots),
+            )
+
+    def _wait(self, waiting: int) -> int:
+        """Seconds until those who wait have a slot, if places come free as they did lately."""
+        ends = list(self._ends)
+        if len(ends) < 2:
+            return 5
+        pace = (time.perf_counter() - ends[0]) / len(ends)
+        return min(LONGEST_WAIT, max(1, math.ceil(max(1, waiting) * pace)))
 
     def _fail(self, error: Exception) -> None:
         """A failed step ends all open requests: which of them it was is not known."""
@@ -185,6 +275,14 @@ def _deliver(ticket: Ticket, item: Delta | Exception) -> None:
         ticket.deliver(item)
     except Exception:
         ticket.cancelled = True
+
+
+def _timed_out(ticket: Ticket) -> TimedOut:
+    said = [len(sequence.trace.steps) for sequence in ticket.generation.sequences]
+    return TimedOut(
+        f"timeout: got {sum(said)} tokens in {ticket.timeout:g} seconds, the time that this request was given; "
+        "ask for fewer tokens, or for more time."
+    )
 
 
 def _answer(function: Callable[[], Any], outcome: "Future[Any]") -> None:

@@ -1,19 +1,25 @@
 """Who runs in the next step: answers join when a slot is free and leave when they end."""
 
-from collections import deque
-from collections.abc import Iterable
+import itertools
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable
 
+from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.sequence import Sequence
 
-PREFILL_CHUNK = 128
+PREFILL_CHUNK = 128  # tokens of prompts in a step at most
+BESIDE = 16  # the same for each prompt that is being read, while others speak and wait for the step
 
 
 class Scheduler:
     """Waiting answers in order of arrival, and the running ones by slot."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, prefixes: Prefixes) -> None:
+        self.prefixes = prefixes
         self.waiting: deque[Sequence] = deque()
-        self.running: list[Sequence | None] = [None] * slots
+        self.running: list[Sequence | None] = [None] * prefixes.slots
+        self._turns: dict[Hashable, int] = {}  # when each client got a slot last, of those who run or wait
+        self._clock = itertools.count()
 
     def add(self, sequences: Iterable[Sequence]) -> None:
         """Queue answers; they start at the next step with a free slot."""
@@ -22,33 +28,62 @@ class Scheduler:
     def next(self) -> list[tuple[Sequence, int]]:
         """Answers of the next step, by slot, each with how many tokens it may run.
 
-        Every answer that is being decoded runs one token. Of those still reading their prompt, the one
-        that came first runs a chunk, so that a long prompt delays the others by a chunk and no more.
+        Every answer that is being decoded runs one token, beside a chunk of what prompts are still to be read.
         """
-        for slot, occupant in enumerate(self.running):
-            if occupant is None and (sequence := self._next_in()) is not None:
-                sequence.slot = slot
-                self.running[slot] = sequence
+        while free := [slot for slot, occupant in enumerate(self.running) if occupant is None]:
+            sequence = self._next_in()
+            if sequence is None:
+                break
+            sequence.slot = self.prefixes.place(sequence, free)
+            self.running[sequence.slot] = sequence
+            self.prefixes.enter(sequence)
         active = [sequence for sequence in self.running if sequence is not None]
-        reading = [sequence for sequence in active if sequence.pending > 1]
-        first = min(reading, key=lambda sequence: sequence.arrival, default=None)
-        return [
-            (sequence, PREFILL_CHUNK if sequence is first else 1)
-            for sequence in active
-            if sequence is first or sequence.pending == 1
-        ]
+        rows = self._chunks([sequence for sequence in active if sequence.pending > 1], len(active))
+        return [(each, rows.get(each, 1)) for each in active if each in rows or each.pending == 1]
+
+    def _chunks(self, reading: list[Sequence], active: int) -> dict[Sequence, int]:
+        """Whose prompts are read in this step, and how much of them.
+
+        The one that came first reads; but one that has not half as much left passes it, and leaves it its part.
+        """
+        if not reading:
+            return {}
+        first = min(reading, key=lambda sequence: sequence.arrival)
+        short = min(reading, key=lambda sequence: (sequence.pending, sequence.arrival))
+        rows = chunk(reading=len(reading), speaking=active - len(reading))
+        self.prefixes.fill(first)
+        if 2 * short.pending > first.pending:
+            return {first: rows}
+        self.prefixes.fill(short)
+        part = min(short.pending, max(1, rows - BESIDE))
+        return {first: max(1, rows - part), short: part}
 
     def _next_in(self) -> Sequence | None:
-        """Who gets a slot that is free: the first that waits. One in the background waits for all others,
-        and half the slots are never the background's, so that whoever comes next finds one.
+        """Who gets a slot that is free: of the clients who wait the one that has the fewest, of those the one
+        that got its last one longest ago, and of its answers the first.
+
+        One in the background waits for all others, and half the slots are never the background's, so that
+        whoever comes next finds one.
         """
-        for sequence in self.waiting:
-            if not sequence.request.background:
-                self.waiting.remove(sequence)
-                return sequence
-        behind = sum(each is not None and each.request.background for each in self.running)
-        spare = behind < max(1, len(self.running) // 2)
-        return self.waiting.popleft() if self.waiting and spare else None
+        running = [each for each in self.running if each is not None]
+        front = [each for each in self.waiting if not each.request.background]
+        if front:
+            has = Counter(each.request.client for each in running)
+            turns = self._turns
+            chosen = min(
+                front, key=lambda each: (has[each.request.client], turns.get(each.request.client, -1))
+            )
+        elif self.waiting and sum(each.request.background for each in running) < max(
+            1, len(self.running) // 2
+        ):
+            chosen = self.waiting[0]
+        else:
+            return None
+        self.waiting.remove(chosen)
+        self._turns[chosen.request.client] = next(self._clock)
+        here = {each.request.client for each in (*running, *self.waiting, chosen)}
+        self._turns = {client: turn for client, turn in self._turns.items() if client in here}
+        return chosen
 
     def remove(self, sequence: Sequence) -> None:
         """Take an answer out, whether it waits, runs, or has left already."""
@@ -57,3 +92,8 @@ class Scheduler:
             sequence.slot = None
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+
+
+def chunk(*, reading: int, speaking: int) -> int:
+    """Tokens of prompts in a step. Those who speak wait for all of it; the more are reading, the more it is worth."""
+    return min(PREFILL_CHUNK, BESIDE * reading) if speaking else PREFILL_CHUNK

@@ -61,6 +61,12 @@ class Sequence:
         """Tokens known but not yet in the cache: the rest of the prompt, or the token drawn last."""
         return len(self.tokens) - self.filled
 
+    def reuse(self, count: int) -> None:
+        """The first `count` tokens stand in the cache, and so many of them as are new there were not computed."""
+        if count > self.filled:
+            self.trace.cached_tokens += count - self.filled
+            self.filled = count
+
     def span(self, at_most: int) -> Span:
         """The next tokens to run through the model."""
         assert self.slot is not None

@@ -29,6 +29,15 @@ class Alternative(NamedTuple):
     logprob: float
     sampler_logprob: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "token": self.token,
+            "text": self.text,
+            "logprob": _number(self.logprob),
+            "sampler_logprob": _number(self.sampler_logprob),
+        }
+
 
 class Drawn(NamedTuple):
     """The distribution that a token was drawn from, as far as the probability of a kept one takes it.
@@ -144,8 +153,8 @@ class Step:
     ms: float
     record: Record | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the record's fields beside the token's own."""
+    def to_dict(self, *, alternatives: bool = True) -> dict[str, Any]:
+        """Plain JSON values, the record's fields beside the token's own, with its alternatives or without."""
         plain: dict[str, Any] = {
             "token": self.token,
             "text": self.text,
@@ -160,16 +169,9 @@ class Step:
                 "log_z": self.record.log_z,
                 "kept": self.record.kept,
                 "removed_mass": self.record.removed_mass,
-                "alternatives": [
-                    {
-                        "token": other.token,
-                        "text": other.text,
-                        "logprob": _number(other.logprob),
-                        "sampler_logprob": _number(other.sampler_logprob),
-                    }
-                    for other in self.record.alternatives
-                ],
             }
+            if alternatives:
+                plain["alternatives"] = [other.to_dict() for other in self.record.alternatives]
         return plain
 
     @classmethod
@@ -204,7 +206,8 @@ class Trace:
     - `model`, `precision`: what spoke. `prompt`: token ids that it was given.
     - `sampling`: the settings, with the seed that was used. `choice`: which of the n answers this is.
     - `text`: the answer as shown, after stop strings were cut. `steps`: every token that was drawn.
-    - `prefill_ms`: from the request's start to its first logits.
+    - `prefill_ms`: from the request's start to its first logits. `cached_tokens`: of the prompt, those whose keys
+      and values were there already.
     """
 
     model: str
@@ -215,6 +218,7 @@ class Trace:
     text: str = ""
     finish_reason: FinishReason | None = None
     prefill_ms: float = 0.0
+    cached_tokens: int = 0
     steps: list[Step] = field(default_factory=list)
 
     @property

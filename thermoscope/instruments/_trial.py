@@ -4,6 +4,7 @@ They go the way of every request: one engine on one runner's thread, its own dec
 Only what a sequence remembers is made up, so that a long context costs nothing to come by.
 """
 
+import math
 import queue
 import time
 from collections.abc import Iterator, Sequence
@@ -39,10 +40,13 @@ SHAPES = (  # deep and narrow, shallow and wide, wide heads, many layers of few 
 )
 BATCHES, PIECES = (1, 2, 4, 8), (16, PREFILL_CHUNK)  # answers of a step; tokens of a prompt in one
 CONTEXTS = {"decode": (16, 640), "prefill": (0, 384)}  # positions that came before
-STEPS = 8  # of a run, after one that warms up
-PROMPTS, PATIENCE = 4, 0.3  # that are read in a run, after one; seconds after which fewer will do
+SWEEPS = 3  # through all shapes and runs: what slows a machine for a second then slows a part of each run
+ENOUGH = 11.0  # seconds after which no third one begins
+STEPS, PROMPTS = 3, 2  # of a run in a sweep, after one that warms up
+PATIENCE = 0.06  # seconds of a run in a sweep after which fewer will do, or else the first
 PARTS = ("layers", "head", "sampler", "python")
-HANDED, REQUESTS = 24, 5  # tokens of an answer that goes through the runner; requests for one token
+HANDED, REQUESTS = 6, 3  # tokens of an answer that goes through the runner; requests for one token
+_SOME = 2**18 + 1  # random numbers that weights are made of again and again: no product is faster for that
 Event = tuple[float, str]  # when a part ended, and which
 
 
@@ -99,7 +103,7 @@ class Random:
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         self._parts = set(parts_of(config))
-        self._dice = torch.Generator().manual_seed(0)
+        self._numbers = torch.randn(_SOME, generator=torch.Generator().manual_seed(0))
 
     def has(self, part: str) -> bool:
         """Whether a decoder of this shape has the part."""
@@ -107,7 +111,8 @@ class Random:
 
     def read(self, part: str) -> torch.Tensor:
         """The part, small enough that nothing overflows."""
-        return 0.02 * torch.randn(shape_of(part, self.config), generator=self._dice)
+        shape = shape_of(part, self.config)
+        return 0.02 * self._numbers.repeat(1 + math.prod(shape) // _SOME)[: math.prod(shape)].view(shape)
 
     def blocks(self, part: str) -> None:
         """Nothing is stored in blocks."""
@@ -139,6 +144,7 @@ class Trial:
         self._precision, self._shapes, self._threads = precision, shapes, cores()
         # What runs on PyTorch leaves the kernel one thread, and another model of this process may need them.
         self._team = kernel.library().threads if kernel.available() else None
+        self._models: dict[int, Model] = {}
         self._runner = Runner(lambda: Engine(self._made(0), slots=max(BATCHES), context=_COMMON["context"]))
 
     def __enter__(self) -> Self:
@@ -151,10 +157,18 @@ class Trial:
 
     def timings(self, runs: Sequence[Run] = RUNS) -> Iterator[Timing]:
         """Every run of every shape."""
-        for index in range(len(self._shapes)):
-            self._runner.call(partial(self._take, index))
-            for run in runs:
-                yield Timing(index, run, self._runner.call(partial(self._timed, run)))
+        parts = {(index, run): _nothing() for index in range(len(self._shapes)) for run in runs}
+        since = time.perf_counter()
+        for sweep in range(SWEEPS):
+            if sweep > 1 and time.perf_counter() - since > ENOUGH:
+                break
+            for index in range(len(self._shapes)):
+                self._runner.call(partial(self._take, index))
+                for run in runs:
+                    for part, seconds in self._runner.call(partial(self._timed, run)).items():
+                        parts[index, run][part] += seconds
+        for (index, run), each in parts.items():
+            yield Timing(index, run, each)
 
     def handed(self) -> Handed:
         """What Python takes with requests from outside, by the model that is in."""
@@ -166,14 +180,15 @@ class Trial:
         return Handed(steps, median(alone))
 
     def _made(self, index: int) -> Model:
-        made = model(self._shapes[index], self._precision)
-        made.run_on(self._threads)
-        return made
+        """The model of a shape, made where it is first asked for."""
+        if index not in self._models:
+            self._models[index] = model(self._shapes[index], self._precision)
+        self._models[index].run_on(self._threads)
+        return self._models[index]
 
     def _take(self, index: int) -> None:
         engine = self._runner.engine
-        if index:
-            engine.adopt(self._made(index), threads=self._threads)
+        engine.adopt(self._made(index), threads=self._threads)
         for numbers in (engine.cache.keys, engine.cache.values):
             numbers.fill_(0.01)  # pages that were never written to are all one page
 
@@ -182,7 +197,7 @@ class Trial:
         answers = run.new == 1
         since = time.perf_counter()
         for index in range(1 if answers else 1 + PROMPTS):
-            if index > 1 and time.perf_counter() - since > PATIENCE:
+            if index and time.perf_counter() - since > PATIENCE:
                 break
             generation = engine.prepare(_request(run.past + run.new, run.batch, 2 + STEPS if answers else 1))
             for sequence in generation.sequences:
@@ -190,7 +205,9 @@ class Trial:
             engine.submit(generation)
             while engine.busy:
                 engine.step()
-        return {part: seconds[1:] for part, seconds in _parts(events).items()}  # the first warms up
+                if answers and time.perf_counter() - since > PATIENCE:
+                    engine.cancel(generation)
+        return {part: seconds[1:] or seconds for part, seconds in _parts(events).items()}
 
     def _answered(self, batch: int, tokens: int) -> tuple[float, dict[str, list[float]]]:
         """One prompt, answered so many times at once: seconds in all, and of each part, step by step."""
@@ -212,7 +229,11 @@ class Trial:
 
 def _request(prompt: int, answers: int, tokens: int) -> Request:
     sampling = Sampling(temperature=0.0, n=answers, max_tokens=tokens, ignore_eos=True)
-    return Request(prompt=tuple(range(prompt)), sampling=sampling)
+    return Request(prompt=tuple(range(prompt)), sampling=sampling, fresh=True)
+
+
+def _nothing() -> dict[str, list[float]]:
+    return {part: [] for part in PARTS}
 
 
 def _parts(events: Sequence[Event]) -> dict[str, list[float]]:

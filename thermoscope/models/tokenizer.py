@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Self
@@ -9,6 +10,7 @@ from typing import Any, Literal, Self
 import tokenizers
 
 from thermoscope.errors import BadModelFile, InvalidRequest, UnsupportedModel
+from thermoscope.models import calls
 from thermoscope.models.chat_template import ChatTemplate
 
 CORE_FILE, SETTINGS_FILE = "tokenizer.json", "thermoscope-tokenizer.json"
@@ -71,8 +73,14 @@ class Tokenizer:
         """Ids of a plain text, after BOS where the model wants one."""
         return (() if self.bos is None else (self.bos,)) + tuple(self.encode(text))
 
-    def chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[int, ...]:
         """Ids of a conversation, up to where the answer begins.
+
+        - `tools`: functions that may be called, each as OpenAI's chat requests describe it.
+        - `messages`: `role` and `content`, always a text. An assistant's `tool_calls` are OpenAI's, but with
+          their arguments as objects; a message of the role `tool` has its `tool_call_id`.
 
         As Hugging Face does, the rendered text is read with its control tokens: a message that spells one
         (`<|im_end|>`) is not told from the template's own. BOS is there if the template writes it.
@@ -83,7 +91,20 @@ class Tokenizer:
             raise InvalidRequest(
                 "messages: this model has no chat template; send a plain prompt instead.", param="messages"
             )
-        return tuple(self.encode(self.template.render(messages), special=True))
+        if tools or any(message["role"] == "tool" or message.get("tool_calls") for message in messages):
+            text = calls.render(self.template, self._own_calls, messages, tools)
+        else:
+            text = self.template.render(messages)
+        return tuple(self.encode(text, special=True))
+
+    @property
+    def call_format(self) -> calls.CallFormat:
+        """How the model writes the call of a function: its template's way, or the one it is told."""
+        return self._own_calls or calls.HERMES
+
+    @cached_property
+    def _own_calls(self) -> calls.CallFormat | None:
+        return calls.format_of(self.template) if self.template else None
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token adds to the visible text; none for a control token."""

@@ -1,43 +1,83 @@
 """What the engine's thread delivers, brought to the event loop; and the ticket, given back in any case."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import AsyncIterator, Hashable
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request as Exchange
 
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Trace
 from thermoscope.server.errors import ClientGoneError
+from thermoscope.server.watch import Watch
 
 if TYPE_CHECKING:
     from thermoscope.engine.engine import Delta
     from thermoscope.engine.runner import Runner
 
 
-class Answers:
-    """The answers to one request while they are spoken: iterate over their deltas, and cancel at the end."""
+UNREAD = 4096  # deltas that wait for a client that does not read; more, and its answers end
 
-    def __init__(self, runner: "Runner", request: Request) -> None:
+
+def client_of(exchange: Exchange, user: str | None) -> Hashable:
+    """Who asks, as far as a request says: the machine, its key, and the user that it asks for.
+
+    A number that tells nothing: requests are written to logs and traces, keys must not be.
+    """
+    machine = exchange.client.host if exchange.client else None
+    return hash((machine, exchange.headers.get("authorization"), user))
+
+
+class Answers:
+    """The answers to one request while they are spoken: iterate over their deltas, and cancel at the end.
+
+    `watch`: who looks on, and whether what they look at is kept.
+    """
+
+    def __init__(self, runner: "Runner", request: Request, watch: Watch) -> None:
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self._open = request.sampling.n
-        self._ticket = runner.submit(request, self._deliver)
+        self._watch = watch
+        self._begun = threading.Lock()
+        with self._begun:
+            self._ticket = runner.submit(request, self._deliver)
+            watch.begin([request], [self._ticket])
+
+    @property
+    def tag(self) -> dict[str, Any]:
+        """What every response to the request says beside the answer."""
+        return self._watch.tag
 
     def _deliver(self, item: "Delta | Exception") -> None:
-        self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+        with self._begun:  # nothing is kept of an answer before the answer itself
+            pass
+        self._watch.keep(item, self._hand_on)
+
+    def _hand_on(self, item: "Delta | Exception") -> None:
+        self._loop.call_soon_threadsafe(self._arrive, item)
+
+    def _arrive(self, item: "Delta | Exception") -> None:
+        if self._arrived.qsize() >= UNREAD and not isinstance(item, Exception):
+            item = ClientGoneError()
+            self.cancel()
+        self._arrived.put_nowait(item)
 
     async def __aiter__(self) -> AsyncIterator["Delta"]:
         while self._open:
             item = await self._arrived.get()
             if isinstance(item, Exception):
+                self._watch.end("abort" if isinstance(item, ClientGoneError) else "error")
                 raise item
+            self._watch.see(item)
             self._open -= item.finish_reason is not None
             yield item
 
     def cancel(self) -> None:
         """Free the slots at the engine's next step; without effect once every answer is complete."""
         self._ticket.cancel()
+        self._watch.end()
 
     async def traces(self, exchange: Exchange) -> list[Trace]:
         """Wait for all answers, in the order of their choices.

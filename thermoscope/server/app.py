@@ -7,18 +7,23 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
 from thermoscope import __version__
 from thermoscope.server import errors, instruments
+from thermoscope.server.body import StrictRoute
 from thermoscope.server.chat import route as chat
 from thermoscope.server.fields import ErrorBody
 from thermoscope.server.hosts import Hosts
 from thermoscope.server.jobs import Jobs
+from thermoscope.server.keys import Keys
+from thermoscope.server.metrics import CONTENT_TYPE
 from thermoscope.server.middleware import Exchange
 from thermoscope.server.options import DEFAULTS, Options
 from thermoscope.server.responses import route as responses
 from thermoscope.server.service import Service
+from thermoscope.server.traces import route as traces
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
@@ -41,13 +46,27 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
         version=__version__,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
+    app.router.route_class = StrictRoute
+    # A middleware that is added later sees a request earlier.
+    if options.keys:
+        app.add_middleware(Keys, keys=options.keys)
+    if options.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=options.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "openai-processing-ms"],
+        )
     if options.hosts is not None:
         app.add_middleware(Hosts, names=options.hosts)
-    app.add_middleware(Exchange)  # added last, so that it sees a request first
+    app.add_middleware(Exchange)
     errors.install(app)
 
     chat.install(app, service)
     responses.install(app, service)
+    traces.install(app, service.traces)
+    app.state.traces = service.traces
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -63,11 +82,12 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     instruments.install(app, app.state.jobs)
 
     @app.get("/health")
-    async def health() -> dict[str, Any]:
-        """That the server stands, what it runs, and how busy it is."""
+    async def health(response: Response) -> dict[str, Any]:
+        """That the server stands, what it runs, and how busy it is; 503 while it is stopping."""
         runner = model.runner
+        response.status_code = 503 if runner.closed else 200
         return {
-            "status": "ok",
+            "status": "stopping" if runner.closed else "ok",
             "model": model.name,
             "precision": model.precision,
             "context": model.context,
@@ -75,6 +95,11 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
             "running": runner.running,
             "waiting": runner.waiting,
         }
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """What was counted, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

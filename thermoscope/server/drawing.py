@@ -1,5 +1,6 @@
 """How answers are to be drawn: a request's fields in the engine's terms, for every address the same."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
 
 SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
-NO_SAMPLING = {"steps", "steer"}  # what the extension holds beside the sampler's settings
+NO_SAMPLING = {"steps", "steer", "trace", "timeout"}  # what the extension holds beside the sampler's settings
 
 
 def sampling(body: Answering, **others: object) -> Sampling:
@@ -38,6 +39,11 @@ def steering(body: Answering, vectors: "Mapping[str, Steering]") -> "Steering | 
         )
         raise InvalidRequest(f"steer: got {name!r}, expected {known}.", param="thermoscope.steer")
     return vectors[name]
+
+
+def timeout(body: Answering) -> float:
+    """Seconds that the request gives itself."""
+    return (body.thermoscope and body.thermoscope.timeout) or math.inf
 
 
 def check_stream(body: Answering) -> None:

@@ -21,7 +21,9 @@ from thermoscope.errors import (
     ReadingCancelled,
     ResponseNotFound,
     ThermoscopeError,
+    TimedOut,
     TooBusy,
+    TraceNotFound,
     UpstreamFailed,
 )
 from thermoscope.instruments.shape.settings import explain
@@ -45,10 +47,12 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
             return 400, _body(str(error), error.param, error.code)
         case ModelNotFound():
             return 404, _body(str(error), "model", "model_not_found")
-        case InstrumentNotFound() | ResponseNotFound():
+        case InstrumentNotFound() | ResponseNotFound() | TraceNotFound():
             return 404, _body(str(error), code="not_found")
         case TooBusy():
             return 429, _body(str(error), code="too_busy", kind="rate_limit_error")
+        case TimedOut():
+            return 408, _body(str(error), code="timeout", kind="timeout_error")
         case HTTPException():
             return error.status_code, _body(str(error.detail))
         case EngineStopped():
@@ -69,8 +73,12 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
 def respond(error: Exception) -> JSONResponse:
     """An error as a response."""
     status, body = describe(error)
-    headers = {"retry-after": "5"} if status == 429 else getattr(error, "headers", None)
-    if isinstance(error, UpstreamFailed) and error.retry_after is not None:
+    headers = getattr(error, "headers", None)
+    if isinstance(error, TooBusy):
+        headers = {"retry-after": str(error.retry_after)}
+    elif isinstance(error, TimedOut):
+        headers = {"x-should-retry": "false"}  # clients ask again after a 408, and would wait as long in vain
+    elif isinstance(error, UpstreamFailed) and error.retry_after is not None:
         headers = {"retry-after": error.retry_after}
     return JSONResponse(body, status, headers)
 

@@ -65,6 +65,8 @@ class Extension(Body):
     stop_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
     steps: bool | None = None
+    trace: bool | None = None
+    timeout: Annotated[float, Field(ge=1e-3)] | None = None
     steer: Annotated[Text, StringConstraints(min_length=1, max_length=255)] | None = None
 
 
@@ -99,6 +101,16 @@ class Answering(Body):
     def with_steps(self) -> bool:
         """Whether the answer carries every token's step."""
         return bool(self.thermoscope and self.thermoscope.steps)
+
+    @property
+    def with_trace(self) -> bool:
+        """Whether every step is kept, to be asked for later."""
+        return bool(self.thermoscope and self.thermoscope.trace)
+
+    @property
+    def with_records(self) -> bool:
+        """Whether steps keep the distributions that they were drawn from; not so where nobody will look."""
+        return self.thermoscope is None or self.thermoscope.steps is not False or self.with_trace
 
 
 class Drawing(Answering):

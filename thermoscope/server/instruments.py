@@ -19,6 +19,7 @@ from thermoscope.instruments.shape.reading import Reading
 from thermoscope.instruments.shape.settings import Settings
 from thermoscope.instruments.shape.source import File
 from thermoscope.server import errors
+from thermoscope.server.body import parse_object
 from thermoscope.server.jobs import Job, Jobs, describe
 from thermoscope.server.stream import HEADERS
 
@@ -99,7 +100,7 @@ async def _settings(exchange: Request, settings: type[Settings]) -> Settings:
         raise InvalidRequest(
             f"body: got Content-Type {kind or 'none'}, expected application/json, or multipart/form-data."
         )
-    return settings.parse(_object(await exchange.body()))
+    return settings.parse(parse_object(await exchange.body()))
 
 
 async def _form(exchange: Request) -> dict[str, Any]:
@@ -108,7 +109,7 @@ async def _form(exchange: Request) -> dict[str, Any]:
         for name, part in form.multi_items():
             data = await part.read() if isinstance(part, UploadFile) else part.encode()
             if name == "settings":
-                plain = _object(data) | plain
+                plain = parse_object(data) | plain
             elif isinstance(part, UploadFile):
                 plain[name] = File(name=part.filename or name, data=data)
             else:
@@ -121,28 +122,6 @@ def _check_origin(exchange: Request) -> None:
     origin = exchange.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != exchange.headers.get("host"):
         raise InvalidRequest(f"origin: got a form from {origin}, expected one from this server's own pages.")
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        plain = json.loads(data.decode(), object_pairs_hook=_once)
-    except RecursionError:
-        raise InvalidRequest("body: got JSON that is nested too deeply, expected an object.") from None
-    except ValueError as error:  # Unicode's is of this kind
-        raise InvalidRequest(f"body: got broken JSON ({error}), expected an object.") from None
-    if not isinstance(plain, dict):
-        raise InvalidRequest("body: expected a JSON object with the instrument's settings.")
-    return plain
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose every key is there once: of two the last would win in silence."""
-    plain: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in plain:
-            raise InvalidRequest(f"body: got {key!r} twice in one object, expected it once.", param=key)
-        plain[key] = value
-    return plain
 
 
 async def _waited(exchange: Request, job: Job) -> Reading:

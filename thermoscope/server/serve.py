@@ -1,8 +1,10 @@
 """Bring a model up on a port, and take it down again."""
 
+import asyncio
 import contextlib
 import socket
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ def serve(
     port: int = 8000,
     options: Options = DEFAULTS,
 ) -> None:
-    """Answer until Ctrl-C. Whoever still waits for an answer then is told that the engine stopped.
+    """Answer until Ctrl-C or SIGTERM; whoever waits for an answer then has `options.grace` seconds to get it.
 
     `options.hosts` are names that requests may address beside `host`, localhost and any address.
 
@@ -32,6 +34,7 @@ def serve(
     """
     listener = open_port(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    model.runner.queue, model.runner.timeout = options.queue, options.timeout
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
         Server(model, replace(options, hosts=(host, *(options.hosts or ())))).run(sockets=[listener])
@@ -62,16 +65,24 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which stops the engine before it waits for open connections to end."""
+    """uvicorn, which lets answers end, then stops the engine, then waits for open connections to end."""
 
     def __init__(self, model: "LanguageModel", options: Options) -> None:
         app = create_app(model, options)
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
         )
-        self._model = model
+        self._runner = model.runner
+        self._grace = options.grace
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop the engine, which ends every open answer, then the connections."""
-        await run_in_threadpool(self._model.runner.stop)
+        """Let answers end within the grace time, and tell newcomers; then stop the engine, which tells every
+        answer that is open still; then the connections. A second Ctrl-C ends the grace time.
+        """
+        self._runner.close()
+        until = time.monotonic() + self._grace
+        while not (self._runner.idle or self.force_exit or time.monotonic() > until):
+            await asyncio.sleep(0.05)
+        self.force_exit = False  # those that are cut short must hear of it
+        await run_in_threadpool(self._runner.stop)
         await super().shutdown(sockets)

@@ -38,6 +38,12 @@ class Answer(Protocol):
         """End it; without effect once it is complete."""
 
 
+async def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
+    """Pieces that each say something beside: under which id a trace is kept."""
+    async for piece in pieces:
+        yield piece | tag
+
+
 class Stream(EventSourceResponse):
     """The response to a request with stream = true. A client that goes away frees its slots.
 

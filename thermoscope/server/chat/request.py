@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.chat.schema import ChatRequest
-from thermoscope.server.drawing import check_stream, sampling, steering
+from thermoscope.server.drawing import check_stream, sampling, steering, timeout
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
@@ -25,7 +25,8 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         prompt=prompt,
         sampling=sampling(body, max_tokens=body.max_completion_tokens),
         steer=() if steered is None else steered.interventions(len(prompt)),
-        record=bool(body.logprobs) or body.thermoscope is None or body.thermoscope.steps is not False,
+        timeout=timeout(body),
+        record=bool(body.logprobs) or body.with_records,
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope import __version__
@@ -30,7 +30,7 @@ class Wording:
             "system_fingerprint": f"{model.name}-{model.precision}-{__version__}",
         }
 
-    def completion(self, traces: Iterable[Trace]) -> dict[str, Any]:
+    def completion(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The whole answer."""
         choices = [
             {
@@ -41,8 +41,7 @@ class Wording:
             }
             for trace in traces
         ]
-        usage = self.usage(sum(len(trace.steps) for trace in traces))
-        return {**self._head, "choices": choices, "usage": usage}
+        return {**self._head, "choices": choices, "usage": self.usage(traces)}
 
     def chunk(
         self,
@@ -56,16 +55,21 @@ class Wording:
         seen = {"logprobs": None} if step is None else self._of_steps([step])
         return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
-    def usage_chunk(self, completion_tokens: int) -> dict[str, Any]:
+    def usage_chunk(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The last piece, which counts tokens and belongs to no choice."""
-        return self._chunk([]) | {"usage": self.usage(completion_tokens)}
+        return self._chunk([]) | {"usage": self.usage(traces)}
 
-    def usage(self, completion_tokens: int) -> dict[str, int]:
-        """Tokens read and drawn; an end token is drawn, too."""
+    def usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
+        """Tokens read and drawn; an end token is drawn, too. `cached_tokens`: of the prompt, when its first
+        answer began; the other answers share that prompt.
+        """
+        drawn = sum(len(trace.steps) for trace in traces)
+        cached = next((trace.cached_tokens for trace in traces if trace.choice == 0), 0)
         return {
             "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": self._prompt_tokens + completion_tokens,
+            "completion_tokens": drawn,
+            "total_tokens": self._prompt_tokens + drawn,
+            "prompt_tokens_details": {"cached_tokens": cached},
         }
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:

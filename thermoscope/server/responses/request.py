@@ -81,7 +81,7 @@ def _chat(body: Asked, items: Sequence[Item]) -> ChatRequest:
         fields["max_completion_tokens"] = body.max_output_tokens
         if body.with_logprobs:
             fields |= {"logprobs": True, "top_logprobs": body.top_logprobs}
-    return ChatRequest(model="", messages=messages(items, body.instructions), **fields)
+    return ChatRequest.model_validate({"model": "", "messages": messages(items, body.instructions), **fields})
 
 
 def _check_pairs(body: Asked) -> None:

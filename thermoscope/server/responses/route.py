@@ -35,7 +35,7 @@ def install(app: FastAPI, service: Service) -> None:
             engine_request, body, items, model.tokenizer, service.vectors, model.context
         )
         with own_names():
-            answers = Answers(model.runner, request)
+            answers = service.answers(request)
         wording = Wording(body, request, model)
 
         async def keep() -> bytes:

@@ -74,7 +74,9 @@ class Wording:
 
     def kept(self, read: list[Item]) -> Kept:
         """What there is to keep of it, once it is complete; `read`: what it answers to."""
-        return Kept(JSONResponse(self.response).body, read, [_plain(item) for item in self._output.items])
+        return Kept(
+            bytes(JSONResponse(self.response).body), read, [_plain(item) for item in self._output.items]
+        )
 
     def _finish(self, status: str) -> None:
         self.response |= {"status": status, "usage": self._usage()}

@@ -1,0 +1,77 @@
+"""A request's JSON, read strictly: what two readers could take for two things is refused."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from thermoscope.errors import InvalidRequest
+
+
+class StrictRoute(APIRoute):
+    """FastAPI's route, with `parse` in place of a reader that takes the last of two equal keys."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:  # noqa: D102
+        answer = super().get_route_handler()
+        reads_json = self.body_field is not None
+
+        async def strictly(request: Request) -> Response:
+            strict = _Strict(request.scope, request.receive)
+            if reads_json and is_json(request.headers.get("content-type", "")):
+                await strict.json()  # here, where its refusal is heard; FastAPI finds the value kept
+            return await answer(strict)
+
+        return strictly
+
+
+class _Strict(Request):
+    async def json(self) -> Any:
+        if not hasattr(self, "_parsed"):
+            self._parsed = parse(await self.body())
+        return self._parsed
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type header names JSON: application/json, or such as application/problem+json."""
+    kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def parse(data: bytes) -> Any:
+    """The value that a body's JSON holds.
+
+    **Errors:** `InvalidRequest` for what is no JSON, for a number that JSON lacks, for a key that an object
+    has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
+    """
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse)
+    except RecursionError:
+        raise InvalidRequest("body: got JSON that is nested too deeply, expected an object.") from None
+    except ValueError as error:  # Unicode's is of this kind
+        raise InvalidRequest(f"body: got broken JSON ({error}), expected an object.") from None
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """`parse`, for a body that has to be an object."""
+    plain = parse(data)
+    if not isinstance(plain, dict):
+        raise InvalidRequest(
+            f"body: got JSON of the type {type(plain).__name__}, expected an object with the settings."
+        )
+    return plain
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose every key is there once: of two the last would win in silence."""
+    plain = dict(pairs)
+    if len(plain) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in plain if keys.count(key) > 1)
+        raise InvalidRequest(f"body: got {twice!r} twice in one object, expected it once.", param=twice)
+    return plain
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")

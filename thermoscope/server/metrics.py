@@ -1,0 +1,139 @@
+"""/metrics, for Prometheus: vLLM's names where the meaning is the same, so that its dashboards work.
+
+What vLLM has no name for begins with `thermoscope:`. One set for each app, with the model's name as label.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from thermoscope.engine.trace import FinishReason, Step, Trace
+
+if TYPE_CHECKING:
+    from thermoscope.engine.language_model import LanguageModel
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+FIRST = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1,
+    2.5,
+    5,
+    7.5,
+    10,
+    20,
+    40,
+    80,
+    160,
+)
+# vLLM's begin at 10 ms, within which a small model says several tokens.
+BETWEEN = (
+    0.001,
+    0.002,
+    0.003,
+    0.004,
+    0.005,
+    0.0075,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    1,
+    5,
+)
+WHOLE = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960)
+LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+ENTROPY = (0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
+SET = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+
+Ending = FinishReason | str
+
+
+class Metrics:
+    """The counts of one server. Its methods are called on the event loop's thread, a token at a time."""
+
+    def __init__(self, model: "LanguageModel") -> None:
+        self.registry = CollectorRegistry()
+        self._label = {"model_name": model.name}
+        runner = model.runner
+        self._gauge("vllm:num_requests_running", "Answers that hold a slot.", lambda: runner.running)
+        self._gauge("vllm:num_requests_waiting", "Answers that wait for a slot.", lambda: runner.waiting)
+        self._gauge("vllm:kv_cache_usage_perc", "Share of the cache in use.", lambda: runner.cache_use)
+        self._prompt = self._counter("vllm:prompt_tokens", "Tokens of prompts.")
+        self._generated = self._counter("vllm:generation_tokens", "Tokens drawn.")
+        self._ended = Counter(
+            "vllm:request_success",
+            "Answers that ended, by reason.",
+            [*self._label, "finished_reason"],
+            registry=self.registry,
+        )
+        self._first = self._histogram(
+            "vllm:time_to_first_token_seconds", "From request to first token.", FIRST
+        )
+        self._between = self._histogram(
+            "vllm:inter_token_latency_seconds", "From one token of an answer to its next.", BETWEEN
+        )
+        self._whole = self._histogram(
+            "vllm:e2e_request_latency_seconds", "From request to the end of the answer.", WHOLE
+        )
+        self._prompts = self._histogram("vllm:request_prompt_tokens", "Tokens of a prompt.", LENGTHS)
+        self._lengths = self._histogram("vllm:request_generation_tokens", "Tokens of an answer.", LENGTHS)
+        self._entropy = self._histogram(
+            "thermoscope:token_entropy_nats", "Entropy of the model's own distribution.", ENTROPY
+        )
+        self._kept = self._histogram("thermoscope:kept_tokens", "Tokens that truncation left.", SET)
+
+    def begun(self, prompt: int) -> None:
+        """A prompt of so many tokens was handed to the engine."""
+        self._prompt.inc(prompt)
+        self._prompts.observe(prompt)
+
+    def drew(self, step: Step, *, first: bool) -> None:
+        """An answer has a token more."""
+        self._generated.inc()
+        (self._first if first else self._between).observe(step.ms / 1e3)
+        if step.record is not None:
+            self._entropy.observe(step.record.entropy)
+            self._kept.observe(step.record.kept)
+
+    def finished(self, trace: Trace, seconds: float) -> None:
+        """An answer came to its end."""
+        self._lengths.observe(len(trace.steps))
+        self.ended(trace.finish_reason or "error", seconds)
+
+    def ended(self, reason: Ending, seconds: float, answers: int = 1) -> None:
+        """So many answers ended; `abort` where a client went away, `error` where the engine failed."""
+        self._ended.labels(**self._label, finished_reason=reason).inc(answers)
+        for _ in range(answers):
+            self._whole.observe(seconds)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(name, meaning, self._label, registry=self.registry).labels(**self._label)
+
+    def _gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        gauge = Gauge(name, meaning, self._label, registry=self.registry)
+        gauge.labels(**self._label).set_function(value)
+
+    def _histogram(self, name: str, meaning: str, bounds: Iterable[float]) -> Histogram:
+        histogram = Histogram(name, meaning, self._label, registry=self.registry, buckets=list(bounds))
+        return histogram.labels(**self._label)

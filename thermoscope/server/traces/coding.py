@@ -1,0 +1,47 @@
+"""A step as a row of a table, and back. Numbers stay what they are, to the bit.
+
+The twenty alternatives are most of a step, and most steps are never opened: as JSON they are 2 KB, as
+`best` and `texts` a third of that, in a fifth of the time.
+"""
+
+import json
+import struct
+from typing import Any, NamedTuple
+
+from thermoscope.engine.trace import Alternative, Step
+
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+class Row(NamedTuple):
+    """`plain`: the step without its alternatives, as JSON. `best`: their token ids (int64), then their
+    log-probabilities, then those of the sampler (float64), little-endian. `texts`: what they read, as JSON.
+    """
+
+    plain: str
+    best: bytes | None
+    texts: str | None
+
+
+def pack(step: Step) -> Row:
+    """The row of a step."""
+    plain = _json(step.to_dict(alternatives=False))
+    if step.record is None or not step.record.alternatives:
+        return Row(plain, None, None)
+    tokens, texts, logprobs, sampled = zip(*step.record.alternatives, strict=True)
+    best = struct.pack(f"<{len(tokens)}q{2 * len(tokens)}d", *tokens, *logprobs, *sampled)
+    return Row(plain, best, _json(texts))
+
+
+def unpack(row: Row) -> dict[str, Any]:
+    """The step as `Step.to_dict` gives it."""
+    plain: dict[str, Any] = json.loads(row.plain)
+    if "logprob" not in plain:
+        return plain
+    if row.best is None or row.texts is None:
+        return plain | {"alternatives": []}
+    texts = json.loads(row.texts)
+    count = len(texts)
+    numbers = struct.unpack(f"<{count}q{2 * count}d", row.best)
+    columns = numbers[:count], texts, numbers[count : 2 * count], numbers[2 * count :]
+    return plain | {"alternatives": [Alternative(*each).to_dict() for each in zip(*columns, strict=True)]}

@@ -1,0 +1,176 @@
+"""Traces kept while answers are spoken: one transaction for what a step brought, then its tokens go out.
+
+Without a path the tables are in memory and hold the last answers only; the rest is the same.
+"""
+
+import contextlib
+import queue
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thermoscope.engine.trace import Trace
+from thermoscope.errors import ThermoscopeError, TraceNotFound
+from thermoscope.server.traces.tables import Summary, Tables
+
+if TYPE_CHECKING:
+    from thermoscope.engine.sequence import Delta
+
+KEPT = 256  # traces in memory
+KEPT_STEPS = 2**17  # of all of them together: about 100 MB
+
+Then = Callable[[Exception | None], None]
+
+
+class Traces:
+    """What answers left behind, by the id of their request. Safe from any thread.
+
+    `path`: of a file that keeps all of them; None for memory, and the last 256.
+
+    **Errors:** `InvalidRequest` for a file that cannot be opened or is not ours.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._tables = Tables(path)
+        self._lock = threading.Lock()  # of the tables
+        self._open: dict[str, int] = {}  # traces under way, each with the number of its answers
+        self._rows: dict[tuple[str, int], list[int]] = {}  # of an answer under way: its row, and steps so far
+        self._sizes: dict[str, int] = {}  # steps of each trace in memory, oldest first
+        self._queue: queue.SimpleQueue[tuple[Callable[[], object], Then] | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+
+    def begin(self, answers: Sequence[Trace]) -> str:
+        """Open a trace of these answers, which have no steps yet; their choices are numbered through."""
+        trace = f"trace_{uuid.uuid4().hex}"
+        heads = [replace(answer, choice=choice) for choice, answer in enumerate(answers)]
+        self._open[trace] = len(heads)
+        self._put(lambda: self._begin(trace, heads))
+        return trace
+
+    def add(self, trace: str, delta: "Delta", then: Then) -> None:
+        """Keep a delta; once it is written, or could not be, `then` is told, on another thread."""
+        self._put(lambda: self._add(trace, delta), then)
+
+    def follow(self, then: Then) -> None:
+        """Tell `then` once all that came before is written."""
+        self._put(lambda: None, then)
+
+    def end(self, trace: str) -> None:
+        """Nothing more comes; answers without an end were cut."""
+        self._put(lambda: self._end(trace))
+
+    def get(self, trace: str, choice: int | None = None) -> list[dict[str, Any]]:
+        """The answers of a trace, or one of them, as `Trace.to_dict` gives them.
+
+        **Errors:** `TraceNotFound`.
+        """
+        with self._lock:
+            answers = self._tables.answers(trace, choice)
+        if not answers:
+            raise _not_found(repr(trace) if choice is None else f"{trace!r}, answer {choice}")
+        return answers
+
+    def describe(self, trace: str) -> dict[str, Any]:
+        """A trace in a line.
+
+        **Errors:** `TraceNotFound`.
+        """
+        with self._lock:
+            summary = self._tables.summary(trace)
+        if summary is None:
+            raise _not_found(repr(trace))
+        return self._plain(summary)
+
+    def newest(self, limit: int, after: str | None = None) -> list[dict[str, Any]]:
+        """The newest traces, each in a line; or those that are older than the trace `after`."""
+        with self._lock:
+            return [self._plain(summary) for summary in self._tables.newest(limit, after)]
+
+    def close(self) -> None:
+        """Write what is in hand, and leave the file."""
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join()
+        self._tables.close()
+
+    def _put(self, write: Callable[[], object], then: Then = lambda _: None) -> None:
+        self._queue.put((write, then))
+        if self._writer is None:
+            with self._lock:
+                if self._writer is None:
+                    self._writer = threading.Thread(target=self._work, name="traces", daemon=True)
+                    self._writer.start()
+
+    def _work(self) -> None:
+        """Write all that is there in one transaction: what a step brings comes within a moment."""
+        while (first := self._queue.get()) is not None:
+            batch, last = [first], False
+            with contextlib.suppress(queue.Empty):
+                while not last:
+                    item = self._queue.get_nowait()
+                    last = item is None
+                    batch += [] if item is None else [item]
+            failure: Exception | None = None
+            try:
+                with self._lock, self._tables:
+                    for write, _ in batch:
+                        write()
+            except sqlite3.Error as error:  # a full disk
+                failure = ThermoscopeError(
+                    f"trace: it could not be kept in {self._path or 'memory'} ({error}); ask without one."
+                )
+            for _, then in batch:
+                then(failure)
+            if last:
+                return
+
+    def _begin(self, trace: str, heads: Sequence[Trace]) -> None:
+        for head in heads:
+            self._rows[trace, head.choice] = [self._tables.begin(trace, head), 0]
+        if self._path is None:
+            self._sizes[trace] = 0
+            self._forget()
+
+    def _add(self, trace: str, delta: "Delta") -> None:
+        row = self._rows.get((trace, delta.choice))
+        if row is None:
+            return  # the answer is cut, or its beginning could not be written: nobody waits for this
+        self._tables.add(row[0], row[1], delta.text, delta.step)
+        row[1] += 1
+        if self._path is None:
+            self._sizes[trace] += 1
+        if delta.trace is not None:
+            self._tables.end(row[0], replace(delta.trace, choice=delta.choice), delta.finish_reason)
+
+    def _end(self, trace: str) -> None:
+        for choice in range(self._open.pop(trace, 0)):
+            self._rows.pop((trace, choice), None)
+
+    def _forget(self) -> None:
+        """Drop the oldest traces that have ended, until the others fit into memory."""
+        for trace in list(self._sizes):
+            if len(self._sizes) <= KEPT and sum(self._sizes.values()) <= KEPT_STEPS:
+                return
+            if trace not in self._open:
+                self._tables.forget(trace)
+                del self._sizes[trace]
+
+    def _plain(self, summary: Summary) -> dict[str, Any]:
+        status = "running" if summary.trace in self._open else "cut"
+        return {
+            "id": summary.trace,
+            "object": "trace",
+            "created": int(summary.created),
+            "status": "complete" if summary.ended == summary.answers else status,
+            "answers": summary.answers,
+            "steps": summary.steps,
+        }
+
+
+def _not_found(which: str) -> TraceNotFound:
+    return TraceNotFound(f"trace: got {which}, expected one that is kept here; /v1/traces lists them.")
