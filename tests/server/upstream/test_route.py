@@ -205,6 +205,42 @@ def test_steps_of_a_server_that_shows_nothing_are_refused(toy):
         assert "needs log-probabilities" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_trace_is_kept_with_its_bounds(client, toy, stream):
+    if stream:
+        toy.streams(
+            {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": LOGPROBS}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            "[DONE]",
+        )
+    else:
+        toy.says({"message": {"content": "a"}, "logprobs": LOGPROBS, "finish_reason": "stop"})
+    asked = CHAT | {"stream": stream, "temperature": 0.5, "thermoscope": {"trace": True}}
+    response = client.post("/v1/chat/completions", json=asked)
+    first = events(response)[0] if stream else response.json()
+    assert "thermoscope" not in first["choices"][0]
+    kept = client.get(f"/v1/traces/{first['thermoscope']['trace']}").json()
+    assert kept["status"] == "complete"
+    (answer,) = kept["choices"]
+    assert answer["text"] == "a"
+    assert answer["finish_reason"] == "stop"
+    assert answer["upstream"] == "http://toy/v1"
+    assert answer["sampling"]["temperature"] == 0.5
+    (step,) = answer["steps"]
+    assert step["logprob"] == -0.5
+    assert step["entropy"][0] < step["entropy"][1]
+    assert [each["text"] for each in step["alternatives"]] == ["a", "b"]
+
+
+def test_a_trace_that_breaks_off_is_cut(client, toy):
+    toy.streams({"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": LOGPROBS}]})
+    asked = CHAT | {"stream": True, "thermoscope": {"trace": True}}
+    first, _ = events(client.post("/v1/chat/completions", json=asked))
+    kept = client.get(f"/v1/traces/{first['thermoscope']['trace']}").json()
+    assert kept["status"] == "cut"
+    assert kept["choices"][0]["text"] == "a"
+
+
 def test_models_and_health(client):
     assert [each["id"] for each in client.get("/v1/models").json()["data"]] == ["far"]
     assert client.get("/v1/models/near").status_code == 404

@@ -4,15 +4,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from fastapi_offline import FastAPIOffline
 
-from thermoscope import __version__
-from thermoscope.server import errors, instruments
-from thermoscope.server.fields import ErrorBody
-from thermoscope.server.hosts import Hosts
+from thermoscope.server import instruments, names
+from thermoscope.server.frame import frame
 from thermoscope.server.jobs import Jobs
-from thermoscope.server.middleware import Exchange
 from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.traces import route as traces
 from thermoscope.server.upstream import route
 from thermoscope.server.upstream.service import Service
 from thermoscope.upstream.upstream import Upstream
@@ -20,29 +17,14 @@ from thermoscope.upstream.upstream import Upstream
 
 def create_app(upstream: Upstream, options: Options = DEFAULTS) -> FastAPI:
     """The server of a model that another server runs."""
-    service = Service(upstream, options.aliases)
-    app: FastAPI = FastAPIOffline(
-        title="Thermoscope",
-        summary="Another server behind the OpenAI API, every token's step in sight as far as it shows it.",
-        version=__version__,
-        responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
+    service = Service(upstream, options)
+    app = frame(
+        options, "Another server's model behind the OpenAI API, its steps in sight as far as it shows them."
     )
-    if options.hosts is not None:
-        app.add_middleware(Hosts, names=options.hosts)
-    app.add_middleware(Exchange)  # added last, so that it sees a request first
-    errors.install(app)
     route.install(app, service)
-
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        """The model, under each of its names."""
-        return {"object": "list", "data": [service.card(name) for name in service.names]}
-
-    @app.get("/v1/models/{name:path}")
-    async def model_card(name: str) -> dict[str, Any]:
-        """One name of the model."""
-        return service.card(service.known(name))
-
+    traces.install(app, service.traces)
+    app.state.traces = service.traces
+    names.install(app, service)
     app.state.jobs = Jobs(upstream)
     instruments.install(app, app.state.jobs)
 
