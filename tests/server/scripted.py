@@ -157,6 +157,11 @@ def model(**script):
     )
 
 
+def counts(usage):
+    """An answer's tokens: read, drawn, together."""
+    return usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]
+
+
 def wait_until(true, seconds=5.0):
     """Poll until `true()`, or fail."""
     deadline = time.monotonic() + seconds

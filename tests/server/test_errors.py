@@ -176,6 +176,8 @@ WRONG = [
     ("thermoscope", {"stop_ids": [-1]}, "thermoscope.stop_ids[0]"),
     ("thermoscope", {"ignore_eos": 1}, "thermoscope.ignore_eos"),
     ("thermoscope", {"steps": "yes"}, "thermoscope.steps"),
+    ("thermoscope", {"top_logprobs": -1}, "thermoscope.top_logprobs"),
+    ("thermoscope", {"prompt_logprobs": 1.5}, "thermoscope.prompt_logprobs"),
     ("thermoscope", {"trace": "yes"}, "thermoscope.trace"),
 ]
 

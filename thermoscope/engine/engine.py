@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 
 from thermoscope.engine.prefixes import Prefixes
-from thermoscope.engine.request import Request
-from thermoscope.engine.sampler import ALTERNATIVES
+from thermoscope.engine.request import ALTERNATIVES, Request
 from thermoscope.engine.scheduler import Scheduler
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest

@@ -13,6 +13,8 @@ from thermoscope.laws.ranges import within
 if TYPE_CHECKING:  # settings are checked before torch is imported
     from thermoscope.models.intervention import Add, Lean
 
+ALTERNATIVES = 20  # the best tokens that a record holds, as many as OpenAI shows at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Filters):
@@ -133,17 +135,18 @@ class Sampling(Filters):
 class Request:
     """One prompt, ready for the engine.
 
-    `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
-    requests of other people go first. `steer`: vectors added to the residual stream: an `Add`'s to that of
-    every token, of the prompt as of the answer, a `Lean`'s from its first position on. A replay of the answer
-    sees what spoke if it is given the same interventions. `fresh`: compute the whole prompt, also what the
-    cache has of it (for measuring). `client`: who asks; slots are shared out evenly among those who wait.
-    `timeout`: seconds from its arrival to its last token.
+    `prompt`: token ids, at least one. `record`: whether each step keeps its full record, with so many
+    `alternatives`. `background`: let requests of other people go first. `steer`: vectors added to the
+    residual stream: an `Add`'s to that of every token, of the prompt as of the answer, a `Lean`'s from its
+    first position on. A replay of the answer sees what spoke if it is given the same interventions. `fresh`:
+    compute the whole prompt, also what the cache has of it (for measuring). `client`: who asks; slots are
+    shared out evenly among those who wait. `timeout`: seconds from its arrival to its last token.
     """
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
+    alternatives: int = ALTERNATIVES
     background: bool = False
     steer: "tuple[Add | Lean, ...]" = ()
     fresh: bool = False

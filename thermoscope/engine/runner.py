@@ -145,13 +145,20 @@ class Runner:
 
         **Errors:** what the function raises; `EngineStopped` after `stop`.
         """
+        return self.post(function, background=background).result()
+
+    def post(self, function: Callable[[], Result], *, background: bool = False) -> "Future[Result]":
+        """`call` without the wait, for an event loop. Cancelled before its turn, it is not run.
+
+        **Errors:** `EngineStopped` after `stop`.
+        """
         outcome: Future[Result] = Future()
         with self._condition:
             if self._stopping:
                 raise EngineStopped("engine: it was stopped; start it again to go on.")
             (self._later if background else self._calls).append((function, outcome))
             self._condition.notify()
-        return outcome.result()
+        return outcome
 
     def wake(self) -> None:
         """Look at once for cancelled requests."""
@@ -286,6 +293,8 @@ def _timed_out(ticket: Ticket) -> TimedOut:
 
 
 def _answer(function: Callable[[], Any], outcome: "Future[Any]") -> None:
+    if not outcome.set_running_or_notify_cancel():
+        return
     try:
         outcome.set_result(function())
     except Exception as error:

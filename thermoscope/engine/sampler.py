@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from thermoscope.engine.adjustments import Adjustments
 from thermoscope.engine.logits import Logits, among
-from thermoscope.engine.request import Sampling
+from thermoscope.engine.request import ALTERNATIVES, Sampling
 from thermoscope.engine.trace import Alternatives, Drawn, Record
 from thermoscope.errors import ThermoscopeError
 from thermoscope.laws import boltzmann, mirostat, noise, truncation
@@ -22,8 +22,6 @@ from thermoscope.laws.profiles import WHOLE, Cut
 from thermoscope.models import truncation as kernel
 from thermoscope.models.distribution import Summary, draw, summarise
 from thermoscope.models.tokenizer import Tokenizer
-
-ALTERNATIVES = 20
 
 
 class Left(NamedTuple):
@@ -41,15 +39,27 @@ class Left(NamedTuple):
 
 
 class Sampler:
-    """Draws one answer's tokens. It remembers what was said, for the penalties; the noise needs nothing."""
+    """Draws one answer's tokens. It remembers what was said, for the penalties; the noise needs nothing.
 
-    def __init__(self, sampling: Sampling, *, seed: int, choice: int, prompt: tuple[int, ...]) -> None:
+    `alternatives`: how many a record holds.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        seed: int,
+        choice: int,
+        prompt: tuple[int, ...],
+        alternatives: int = ALTERNATIVES,
+    ) -> None:
         self._sampling = sampling
         self._profile = sampling.engine
         self._filters = sampling.filters
         self._first, self._seen_at = self._profile.opening(self._filters)
         self._seed = seed
         self._choice = choice
+        self._alternatives = alternatives
         self._adjustments = Adjustments(sampling, prompt)
         self._mu = mirostat.start(sampling.mirostat_tau)
 
@@ -83,7 +93,10 @@ class Sampler:
             logprob = drawn.logprob(float(logits.at(np.array([token]))[0]))
             if tokenizer is not None:
                 removed = self._removed(logits, asked, left, drawn)
-                record = _record(logits, raw, left, drawn, removed, token, logprob, tokenizer)
+                best = raw.best[: self._alternatives]
+                if len(best) < self._alternatives:
+                    best = truncation.top_k(row.astype(np.float64), self._alternatives).ids
+                record = _record(logits, raw, best, left, drawn, removed, token, logprob, tokenizer)
             if self._mu < math.inf:
                 self._steer(logprob, left.cuts)
         self._adjustments.say(token)
@@ -180,6 +193,7 @@ class Sampler:
 def _record(
     logits: Logits,
     raw: Summary,
+    best: Int[np.ndarray, "best"],
     left: Left,
     drawn: Drawn,
     removed: float,
@@ -187,7 +201,7 @@ def _record(
     logprob: float,
     tokenizer: Tokenizer,
 ) -> Record:
-    best = logits.row[raw.best]
+    values = logits.row[best]
     return Record(
         logprob=float(logits.row[token]) - raw.log_z,
         sampler_logprob=logprob,
@@ -196,12 +210,12 @@ def _record(
         kept=len(logits.row) if left.members is None else len(left.members),
         removed_mass=removed,
         alternatives=Alternatives(
-            raw.best,
             best,
-            logits.at(raw.best) if len(logits.touched) else best,
+            values,
+            logits.at(best) if len(logits.touched) else values,
             raw.log_z,
             drawn,
-            None if left.members is None else among(raw.best, left.members),
+            None if left.members is None else among(best, left.members),
             tokenizer.piece,
         ),
     )

@@ -37,7 +37,13 @@ class Sequence:
         self.filled = 0  # tokens whose keys and values stand in the cache
         self.tokens = list(request.prompt)
         self.trace = trace
-        self.sampler = Sampler(request.sampling, seed=seed, choice=choice, prompt=request.prompt)
+        self.sampler = Sampler(
+            request.sampling,
+            seed=seed,
+            choice=choice,
+            prompt=request.prompt,
+            alternatives=request.alternatives,
+        )
         self._limit = limit
         self._text = TextStream(request.sampling.stop)
         self._since = time.perf_counter()

@@ -127,7 +127,7 @@ class Record:
     - `kept`: tokens that truncation left.
     - `removed_mass`: probability that truncation cut off, after penalties and bias, at the temperature that
       it saw.
-    - `alternatives`: the 20 best by the model's own distribution, best first.
+    - `alternatives`: the 20 best by the model's own distribution, best first; or as many as were asked for.
     """
 
     logprob: float

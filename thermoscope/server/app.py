@@ -8,8 +8,9 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from thermoscope.server import instruments, names
+from thermoscope.server import embeddings, instruments, names
 from thermoscope.server.chat import route as chat
+from thermoscope.server.completions import route as completions
 from thermoscope.server.frame import frame
 from thermoscope.server.jobs import Jobs
 from thermoscope.server.metrics import CONTENT_TYPE
@@ -35,6 +36,8 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     service = Service(model, options)
     app = frame(options, "A language model behind the OpenAI API, every token's step in sight.")
     chat.install(app, service)
+    completions.install(app, service)
+    embeddings.install(app, service)
     responses.install(app, service)
     traces.install(app, service.traces)
     app.state.traces = service.traces

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
+from thermoscope.server.envelope import joined
 from thermoscope.server.errors import describe
 
 Pieces = AsyncIterator[dict[str, Any]]
@@ -41,7 +42,7 @@ class Answer(Protocol):
 async def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
     """Pieces that each say something beside: under which id a trace is kept."""
     async for piece in pieces:
-        yield piece | tag
+        yield joined(piece, tag)
 
 
 class Stream(EventSourceResponse):

@@ -7,6 +7,7 @@ from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
+from thermoscope.server.logprobs import alternatives, check_size
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
@@ -27,7 +28,15 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         steer=() if steered is None else steered.interventions(len(prompt)),
         timeout=timeout(body),
         record=bool(body.logprobs) or body.with_records,
+        alternatives=alternatives(body, shown=bool(body.logprobs)),
     )
+
+
+def check_sizes(body: ChatRequest, request: Request, context: int) -> None:
+    """Refuse a request whose alternatives would not fit into an answer."""
+    tokens = (request.sampling.max_tokens or context) * request.sampling.n
+    check_size("thermoscope.top_logprobs", request.alternatives, tokens)
+    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(request.prompt))
 
 
 def _check_pairs(body: ChatRequest) -> None:
@@ -35,6 +44,11 @@ def _check_pairs(body: ChatRequest) -> None:
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest(
             "top_logprobs: got a number without logprobs; set logprobs to true.", param="top_logprobs"
+        )
+    if body.top_logprobs is not None and body.all_alternatives is not None:
+        raise InvalidRequest(
+            "top_logprobs: got thermoscope.top_logprobs as well, which has no upper end; leave one out.",
+            param="top_logprobs",
         )
     check_stream(body)
     if body.max_tokens is not None and body.max_completion_tokens is not None:

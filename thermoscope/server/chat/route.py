@@ -1,6 +1,6 @@
 """The address of conversations: an answer at once, or as a stream of server-sent events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,9 +8,11 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.server.answers import Answers, client_of
-from thermoscope.server.chat.request import engine_request
+from thermoscope.server.chat.request import check_sizes, engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
+from thermoscope.server.envelope import joined
+from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
 from thermoscope.server.stream import Stream, tagged
 
@@ -23,18 +25,27 @@ def install(app: FastAPI, service: Service) -> None:
     async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
-        request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
+        asked = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
+        request = service.bounded(asked)
+        check_sizes(body, request, model.context)
         client = client_of(exchange, body.safety_identifier or body.user)
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
+
+        async def of_prompt() -> dict[str, Any]:
+            best = body.prompt_alternatives
+            return {} if best is None else wording.of_prompt(await scored(service.aside, request, best))
+
         if body.stream:
-            return Stream(tagged(_chunks(body, answers, wording), answers.tag), answers)
+            return Stream(tagged(_chunks(body, answers, wording, of_prompt), answers.tag), answers)
         traces = await answers.traces(exchange)
         completion = await run_in_threadpool(wording.completion, traces)
-        return JSONResponse(completion | answers.tag)
+        return JSONResponse(joined(completion | await of_prompt(), answers.tag))
 
 
-async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:
+async def _chunks(
+    body: ChatRequest, answers: Answers, wording: Wording, of_prompt: Callable[[], Awaitable[dict[str, Any]]]
+) -> AsyncIterator[dict[str, Any]]:
     for index in range(body.n or 1):
         yield wording.chunk(index, {"role": "assistant", "content": ""})
     traces = []
@@ -45,5 +56,7 @@ async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> Asyn
             yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
         if delta.trace is not None:
             traces.append(delta.trace)
+    if seen := await of_prompt():
+        yield wording.piece(seen)
     if body.with_usage:
         yield wording.usage_chunk(traces)

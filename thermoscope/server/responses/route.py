@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest, ResponseNotFound
-from thermoscope.server.answers import Answers
+from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.output import Event
 from thermoscope.server.responses.request import engine_request, own_names
@@ -34,9 +34,10 @@ def install(app: FastAPI, service: Service) -> None:
         request = await run_in_threadpool(
             engine_request, body, items, model.tokenizer, service.vectors, model.context
         )
+        client = client_of(exchange, body.safety_identifier or body.user)
         with own_names():
-            answers = service.answers(request)
-        wording = Wording(body, request, model)
+            answers = service.answers(request, client=client, traced=body.with_trace)
+        wording = Wording(body, request, model, answers.tag)
 
         async def keep() -> bytes:
             kept = await run_in_threadpool(wording.kept, items)
@@ -109,8 +110,8 @@ async def _events(
         async for delta in answers:
             for event in wording.say(delta.text, [delta.step]):
                 yield event
-            if delta.finish_reason is not None:
-                last = list(wording.end(delta.finish_reason))
+            if delta.trace is not None:
+                last = list(wording.end(delta.trace))
                 await keep()  # first, so that whoever has read the end can ask for it
                 for event in last:
                     yield event

@@ -69,10 +69,10 @@ class ResponsesRequest(Asked, Answering):
     store: bool | None = None
     metadata: Metadata | None = None
 
-    # Taken, and of no effect: they name the caller, help a provider's bookkeeping, or bound what never comes.
-    user: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
+    # Taken: they name the caller, help a provider's bookkeeping, or bound what never comes.
+    user: Text | None = None
+    safety_identifier: Text | None = None
+    prompt_cache_key: Text | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None  # of OpenAI's own tools, which are refused
 
     # Known to OpenAI and not to this engine: only what changes nothing is taken.

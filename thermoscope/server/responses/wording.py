@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.responses import JSONResponse
 
 from thermoscope.engine.request import Request
-from thermoscope.engine.trace import FinishReason, Step, Trace
+from thermoscope.engine.trace import Step, Trace
 from thermoscope.server.errors import describe
 from thermoscope.server.logprobs import logprobs
 from thermoscope.server.responses.items import Item, new_id
@@ -21,16 +21,22 @@ if TYPE_CHECKING:
 
 
 class Wording:
-    """One request's response, from its first event to its last. `response` is how it stands."""
+    """One request's response, from its first event to its last. `response` is how it stands.
 
-    def __init__(self, body: ResponsesRequest, request: Request, model: "LanguageModel") -> None:
+    `tag`: what it says from the beginning on, under which id a trace is kept.
+    """
+
+    def __init__(
+        self, body: ResponsesRequest, request: Request, model: "LanguageModel", tag: dict[str, Any]
+    ) -> None:
         self._body = body
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
+        self._cached_tokens = 0
         self._output = Output()
         self._steps: list[Step] = []
         self._sequence = 0
-        self.response: dict[str, Any] = _head(body) | {"output": self._output.items}
+        self.response: dict[str, Any] = _head(body) | tag | {"output": self._output.items}
 
     def begin(self) -> Iterator[Event]:
         """That there is a response, and that it is under way."""
@@ -44,11 +50,12 @@ class Wording:
         if text or seen:
             yield from map(self._numbered, self._output.say(text, seen))
 
-    def end(self, reason: FinishReason | None) -> Iterator[Event]:
+    def end(self, trace: Trace) -> Iterator[Event]:
         """The answer is complete, or was cut off where it had reached its limit."""
+        self._cached_tokens = trace.cached_tokens
         if not self._output.items:  # an answer of no words is an answer
             yield from map(self._numbered, self._output.say("", []))
-        status = "incomplete" if reason == "length" else "completed"
+        status = "incomplete" if trace.finish_reason == "length" else "completed"
         yield from map(self._numbered, self._output.close(status))
         self._finish(status)
         if status == "incomplete":
@@ -60,7 +67,7 @@ class Wording:
     def whole(self, trace: Trace) -> None:
         """The answer at once; nobody listens to how it came about."""
         deque(self.say(trace.text, trace.steps), maxlen=0)
-        deque(self.end(trace.finish_reason), maxlen=0)
+        deque(self.end(trace), maxlen=0)
 
     def fail(self, error: Exception) -> Iterator[Event]:
         """What went wrong, once nothing else can be told."""
@@ -75,13 +82,14 @@ class Wording:
     def kept(self, read: list[Item]) -> Kept:
         """What there is to keep of it, once it is complete; `read`: what it answers to."""
         return Kept(
-            bytes(JSONResponse(self.response).body), read, [_plain(item) for item in self._output.items]
+            bytes(JSONResponse(self.response).body), read, [_plain(said) for said in self._output.items]
         )
 
     def _finish(self, status: str) -> None:
         self.response |= {"status": status, "usage": self._usage()}
         if self._body.with_steps:
-            self.response["thermoscope"] = {"steps": [step.to_dict() for step in self._steps]}
+            steps = [step.to_dict() for step in self._steps]
+            self.response["thermoscope"] = self.response.get("thermoscope", {}) | {"steps": steps}
 
     def _standing(self, kind: str) -> Event:
         return {"type": f"response.{kind}", "response": dict(self.response)}
@@ -93,25 +101,25 @@ class Wording:
     def _usage(self) -> dict[str, Any]:
         return {
             "input_tokens": self._prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": self._cached_tokens, "cache_write_tokens": 0},
             "output_tokens": len(self._steps),
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self._prompt_tokens + len(self._steps),
         }
 
     def _logprobs(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
-        """As a completion has them, but that a token without bytes has an empty list of them here."""
+        """As a completion has them, but that a token without bytes has an empty list of them."""
         items = logprobs(steps, self._tokenizer, self._body.top_logprobs or 0)
-        for token in (each for item in items for each in (item, *item["top_logprobs"])):
+        for token in (each for one in items for each in (one, *one["top_logprobs"])):
             token["bytes"] = token["bytes"] or []
         return items
 
 
-def _plain(item: Item) -> Item:
+def _plain(said: Item) -> Item:
     """What was said, without how likely it was: so it is read again."""
-    if item["type"] != "message":
-        return item
-    return item | {"content": [part | {"logprobs": []} for part in item["content"]]}
+    if said["type"] != "message":
+        return said
+    return said | {"content": [part | {"logprobs": []} for part in said["content"]]}
 
 
 def _head(body: ResponsesRequest) -> dict[str, Any]:
