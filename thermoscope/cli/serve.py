@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import typer
 
 from thermoscope.cli import options
+from thermoscope.cli import upstream as behind
 from thermoscope.cli.terminal import print_json
 from thermoscope.errors import InvalidRequest
 
@@ -19,6 +20,7 @@ VARIABLE = "THERMOSCOPE_API_KEY"
 
 
 def serve(
+    ctx: typer.Context,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8000,
     alias: Annotated[
@@ -99,6 +101,10 @@ def serve(
     precision: options.Precision = None,
     context: options.Context = None,
     threads: options.Threads = None,
+    upstream: behind.Url = None,
+    upstream_model: behind.Model = None,
+    upstream_key_file: behind.KeyFile = None,
+    upstream_vocabulary: behind.Vocabulary = None,
 ) -> None:
     """Serve the OpenAI API and the page, until Ctrl-C."""
     from thermoscope.server.options import Options
@@ -131,6 +137,17 @@ def serve(
             f"--host: {host} is open to other machines, and anybody there could ask; "
             "take 127.0.0.1, or add --api-key @FILE, or --insecure."
         )
+    if upstream is not None:
+        from thermoscope.server.upstream.serve import serve as pass_on
+
+        behind.check_alone(ctx)
+        server = behind.connect(upstream, upstream_model, upstream_key_file, upstream_vocabulary)
+        if json:
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            about = {"model": server.name, "aliases": aliases, "upstream": server.abilities.to_dict()}
+            print_json({"url": url, **about}, indent=None)
+        pass_on(server, host=host, port=port, options=told)
+        return
     with options.load_model(
         model, precision=precision, context=context, threads=threads, slots=slots, progress=not json
     ) as loaded:
