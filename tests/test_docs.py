@@ -176,6 +176,13 @@ def test_a_command_gives_what_its_page_shows(arguments, output, shell):
     assert got["timings"].keys() == shown["timings"].keys()
 
 
+@pytest.mark.parametrize("body", blocks("docs/server.md", "json response"))
+def test_a_response_of_the_server_manual_works(address, body):
+    answer = httpx.post(f"{address}/v1/responses", json=json.loads(body), timeout=120)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["output"][0]["type"] in ("message", "function_call")
+
+
 @pytest.mark.parametrize("body", blocks("docs/server.md", "json request"))
 def test_a_request_of_the_servers_page_is_answered(body, address):
     answer = httpx.post(f"{address}/v1/chat/completions", json=json.loads(body), timeout=120)

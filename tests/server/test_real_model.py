@@ -60,6 +60,33 @@ def test_plain_streamed_and_python_agree(lm, create):
     assert plain.choices[0].finish_reason == chunks[-1].choices[0].finish_reason == reply.finish_reason
 
 
+def test_a_response_says_what_a_completion_does_and_goes_on_from_there(client, create):
+    settings = {"temperature": 0.7, "top_p": 0.8}
+    seed = {"extra_body": {"seed": 7}}
+    first = client.responses.create(model="gpt-4o", input=QUESTION, max_output_tokens=24, **settings, **seed)
+    said = create(**settings, max_tokens=24, seed=7).choices[0].message.content
+    assert first.output_text == said
+    second = client.responses.create(
+        model="gpt-4o",
+        input="And of Italy?",
+        previous_response_id=first.id,
+        max_output_tokens=24,
+        stream=True,
+        **settings,
+        **seed,
+    )
+    history = [
+        *MESSAGES,
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": "And of Italy?"},
+    ]
+    answer = create(**settings, max_tokens=24, seed=7, messages=history)
+    *deltas, last = second
+    text = "".join(event.delta for event in deltas if event.type == "response.output_text.delta")
+    assert text == last.response.output_text == answer.choices[0].message.content
+    assert last.response.usage.input_tokens == answer.usage.prompt_tokens
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -7,7 +7,7 @@ import pytest
 
 from thermoscope.errors import EngineStopped
 
-from .scripted import END
+from .scripted import END, counts
 
 
 def events(response):
@@ -85,10 +85,7 @@ def test_usage_comes_last_and_is_null_before(ask):
     *chunks, last, _ = events(ask(stream=True, stream_options={"include_usage": True}))
     assert [chunk["usage"] for chunk in chunks] == [None] * len(chunks)
     assert last["choices"] == []
-    assert last["usage"] == {
-        **{"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10},
-        "prompt_tokens_details": {"cached_tokens": 0},
-    }
+    assert counts(last["usage"]) == (3, 7, 10)
 
 
 def test_an_answer_cut_by_max_tokens_ends_with_length(ask):

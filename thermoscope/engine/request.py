@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from thermoscope.engine.grammar import Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws.filters import Filters
 from thermoscope.laws.profiles import PROFILES, Profile
@@ -12,6 +13,8 @@ from thermoscope.laws.ranges import within
 
 if TYPE_CHECKING:  # settings are checked before torch is imported
     from thermoscope.models.intervention import Add, Lean
+
+ALTERNATIVES = 20  # the best tokens that a record holds, as many as OpenAI shows at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,22 +136,27 @@ class Sampling(Filters):
 class Request:
     """One prompt, ready for the engine.
 
-    `prompt`: token ids, at least one. `record`: whether each step keeps its full record. `background`: let
-    requests of other people go first. `steer`: vectors added to the residual stream: an `Add`'s to that of
-    every token, of the prompt as of the answer, a `Lean`'s from its first position on. A replay of the answer
-    sees what spoke if it is given the same interventions. `fresh`: compute the whole prompt, also what the
-    cache has of it (for measuring). `client`: who asks; slots are shared out evenly among those who wait.
-    `timeout`: seconds from its arrival to its last token.
+    `prompt`: token ids, at least one. `record`: whether each step keeps its full record, with so many
+    `alternatives`. `background`: let requests of other people go first. `steer`: vectors added to the
+    residual stream: an `Add`'s to that of every token, of the prompt as of the answer, a `Lean`'s from its
+    first position on. A replay of the answer sees what spoke if it is given the same interventions. `fresh`:
+    compute the whole prompt, also what the cache has of it (for measuring). `client`: who asks; slots are
+    shared out evenly among those who wait. `timeout`: seconds from its arrival to its last token. `grammar`:
+    what every answer must be; one that `max_tokens`, or a stop string or id of the request, cuts short is the
+    beginning of such. `shown`: control tokens that stand in the text by their names, as others do not.
     """
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     record: bool = True
+    alternatives: int = ALTERNATIVES
     background: bool = False
     steer: "tuple[Add | Lean, ...]" = ()
+    grammar: Grammar | None = None
     fresh: bool = False
     client: Hashable = None
     timeout: float = math.inf
+    shown: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         within("timeout", self.timeout, 1e-3, math.inf)

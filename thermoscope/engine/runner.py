@@ -143,13 +143,20 @@ class Runner:
 
         **Errors:** what the function raises; `EngineStopped` after `stop`.
         """
+        return self.post(function, background=background).result()
+
+    def post(self, function: Callable[[], Result], *, background: bool = False) -> "Future[Result]":
+        """`call` without the wait, for an event loop. Cancelled before its turn, it is not run.
+
+        **Errors:** `EngineStopped` after `stop`.
+        """
         outcome: Future[Result] = Future()
         with self._condition:
             if self._stopping:
                 raise EngineStopped("engine: it was stopped; start it again to go on.")
             (self._later if background else self._calls).append((function, outcome))
             self._condition.notify()
-        return outcome.result()
+        return outcome
 
     def wake(self) -> None:
         """Look at once for cancelled requests."""
@@ -185,7 +192,12 @@ class Runner:
                 self._fail(error)
                 continue
             for sequence, delta in deltas:
-                ticket = self._open[sequence]
+                ticket = self._open.get(sequence)
+                if ticket is None:  # another answer of the same request failed in this step
+                    continue
+                if isinstance(delta, Exception):
+                    self._drop(ticket, delta)
+                    continue
                 if delta.finish_reason:
                     del self._open[sequence]
                     self._ends.append(time.perf_counter())
@@ -210,11 +222,7 @@ class Runner:
             for ticket in arrived:
                 self.engine.submit(ticket.generation)
             for ticket in {each for each in self._open.values() if each.cancelled or each.overdue}:
-                self.engine.cancel(ticket.generation)
-                for sequence in ticket.generation.sequences:
-                    self._open.pop(sequence, None)
-                if not ticket.cancelled:
-                    _deliver(ticket, _timed_out(ticket))
+                self._drop(ticket, _timed_out(ticket))
             self._call_later(stopping=stopping)
             if stopping or self._open:
                 return not stopping
@@ -253,10 +261,15 @@ class Runner:
     def _fail(self, error: Exception) -> None:
         """A failed step ends all open requests: which of them it was is not known."""
         for ticket in set(self._open.values()):
-            self.engine.cancel(ticket.generation)
-            if not ticket.cancelled:
-                _deliver(ticket, error)
-        self._open.clear()
+            self._drop(ticket, error)
+
+    def _drop(self, ticket: Ticket, error: Exception) -> None:
+        """An error in place of what is left of a request."""
+        self.engine.cancel(ticket.generation)
+        for sequence in ticket.generation.sequences:
+            self._open.pop(sequence, None)
+        if not ticket.cancelled:
+            _deliver(ticket, error)
 
 
 def _deliver(ticket: Ticket, item: Delta | Exception) -> None:
@@ -276,6 +289,8 @@ def _timed_out(ticket: Ticket) -> TimedOut:
 
 
 def _answer(function: Callable[[], Any], outcome: "Future[Any]") -> None:
+    if not outcome.set_running_or_notify_cancel():
+        return
     try:
         outcome.set_result(function())
     except Exception as error:

@@ -130,10 +130,18 @@ class Adapter:
 
     def logits(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """The network's own way from the residual stream to logits."""
+        logits: Tensor = self._onward(self._tail, x).logits
+        return logits[0]
+
+    def normed(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows hidden"]:
+        """The network's own way from the residual stream to its last hidden state."""
+        state: Tensor = self._onward(self._tail.base_model, x).last_hidden_state
+        return state[0]
+
+    def _onward(self, tail: Any, x: Tensor) -> Any:
         self._given = (x[None],) if self._in_tuple else x[None]
         tokens = torch.zeros(1, len(x), dtype=torch.long)
-        logits: Tensor = self._tail(input_ids=tokens, position_ids=tokens, use_cache=False).logits
-        return logits[0]
+        return tail(input_ids=tokens, position_ids=tokens, use_cache=False)
 
     def _with_a_given_state(self) -> Any:
         """The network, with one layer in place of all, whose output is `_given`; no weight is copied."""

@@ -170,7 +170,11 @@ class Decoder:
 
     def logits(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocab"]:
         """Unembed: final norm, then the output projection."""
-        return self.head(self._norm(x, self.final_norm, self.final_norm_bias))
+        return self.head(self.normed(x))
+
+    def normed(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows hidden"]:
+        """The stream after the final norm: what the head reads, and transformers' `last_hidden_state`."""
+        return self._norm(x, self.final_norm, self.final_norm_bias)
 
     def _attend(
         self, index: int, layer: Layer, x: Tensor, plan: Plan, cache: Memory, probe: Probe | None

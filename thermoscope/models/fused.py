@@ -126,6 +126,10 @@ class Fused:
         )
         return logits
 
+    def normed(self, x: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows hidden"]:
+        """What `Decoder.normed` gives."""
+        return self.plain.normed(x)
+
     def _rows(self, count: int, spans: Sequence[Span], cache: KVCache) -> tuple[native.Rows, Any]:
         """Where rows stand, by address; and what must be kept for as long as the addresses are used."""
         cache.check(spans)

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request as Exchange
@@ -14,7 +15,7 @@ from thermoscope.server.watch import Watch
 
 if TYPE_CHECKING:
     from thermoscope.engine.engine import Delta
-    from thermoscope.engine.runner import Runner
+    from thermoscope.engine.runner import Deliver, Runner, Ticket
 
 
 UNREAD = 4096  # deltas that wait for a client that does not read; more, and its answers end
@@ -30,30 +31,45 @@ def client_of(exchange: Exchange, user: str | None) -> Hashable:
 
 
 class Answers:
-    """The answers to one request while they are spoken: iterate over their deltas, and cancel at the end.
+    """The answers to a client while they are spoken: iterate over their deltas, and cancel at the end.
 
-    `watch`: who looks on, and whether what they look at is kept.
+    - `requests`: one for each prompt. Their answers are numbered through, the first prompt's first.
+    - `watch`: who looks on, and whether what they look at is kept.
     """
 
-    def __init__(self, runner: "Runner", request: Request, watch: Watch) -> None:
+    def __init__(self, runner: "Runner", requests: Sequence[Request], watch: Watch) -> None:
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[Delta | Exception] = asyncio.Queue()
-        self._open = request.sampling.n
+        self._open = 0
         self._watch = watch
         self._begun = threading.Lock()
+        self._tickets: list[Ticket] = []
         with self._begun:
-            self._ticket = runner.submit(request, self._deliver)
-            watch.begin([request], [self._ticket])
+            try:
+                for request in requests:
+                    self._tickets.append(runner.submit(request, self._deliver(self._open)))
+                    self._open += request.sampling.n
+            except BaseException:
+                self.cancel()
+                raise
+            watch.begin(requests, self._tickets)
 
     @property
     def tag(self) -> dict[str, Any]:
         """What every response to the request says beside the answer."""
         return self._watch.tag
 
-    def _deliver(self, item: "Delta | Exception") -> None:
-        with self._begun:  # nothing is kept of an answer before the answer itself
-            pass
-        self._watch.keep(item, self._hand_on)
+    def _deliver(self, first: int) -> "Deliver":
+        """What takes the deltas of a request whose answers are numbered from `first` on."""
+
+        def deliver(item: "Delta | Exception") -> None:
+            if first and not isinstance(item, Exception):
+                item = replace(item, choice=first + item.choice)
+            with self._begun:  # nothing is kept of an answer before the answer itself
+                pass
+            self._watch.keep(item, self._hand_on)
+
+        return deliver
 
     def _hand_on(self, item: "Delta | Exception") -> None:
         self._loop.call_soon_threadsafe(self._arrive, item)
@@ -76,7 +92,8 @@ class Answers:
 
     def cancel(self) -> None:
         """Free the slots at the engine's next step; without effect once every answer is complete."""
-        self._ticket.cancel()
+        for ticket in self._tickets:
+            ticket.cancel()
         self._watch.end()
 
     async def traces(self, exchange: Exchange) -> list[Trace]:
@@ -92,8 +109,8 @@ class Answers:
 
         watcher = asyncio.create_task(watch())
         try:
-            traces = [delta.trace async for delta in self if delta.trace is not None]
+            traces = {delta.choice: delta.trace async for delta in self if delta.trace is not None}
         finally:
             watcher.cancel()
             self.cancel()
-        return sorted(traces, key=lambda trace: trace.choice)
+        return [traces[choice] for choice in sorted(traces)]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
 
 SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
-NO_SAMPLING = {"steps", "steer", "trace", "timeout"}  # what the extension holds beside the sampler's settings
+# What the extension holds beside the sampler's settings.
+NO_SAMPLING = {"steps", "steer", "trace", "timeout", "top_logprobs", "prompt_logprobs"}
 
 
 def sampling(body: Answering, **others: object) -> Sampling:

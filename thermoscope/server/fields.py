@@ -6,6 +6,7 @@ Unknown fields are refused, so a misspelt one never passes in silence.
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from thermoscope.instruments.shape.settings import Endless, Text
 
@@ -21,6 +22,38 @@ Metadata = Annotated[
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _as_texts(value: object) -> object:
+    """A text, texts, a text's token ids, or several texts' token ids -> a list of texts and lists of ids."""
+    each = value if isinstance(value, list) and not _is_ids(value) else [value]
+    for one in each:
+        if isinstance(one, str):
+            _check_unicode(one)
+        elif not _is_ids(one):
+            raise PydanticCustomError(
+                "texts",
+                "Input should be a text, a list of texts, a list of token ids, or a list of such lists",
+            )
+    return each
+
+
+def _is_ids(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(each) is int and each >= 0 for each in value)
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("text", "Input should be text without half surrogate pairs") from None
+
+
+Texts = Annotated[
+    list[str | list[int]],
+    Field(min_length=1),
+    BeforeValidator(_as_texts, json_schema_input_type=str | list[str] | list[TokenId] | list[list[TokenId]]),
+]
 
 
 class Body(BaseModel):
@@ -65,6 +98,8 @@ class Extension(Body):
     stop_ids: list[TokenId] | None = None
     ignore_eos: bool | None = None
     steps: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0)] | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0)] | None = None
     trace: bool | None = None
     timeout: Annotated[float, Field(ge=1e-3)] | None = None
     steer: Annotated[Text, StringConstraints(min_length=1, max_length=255)] | None = None
@@ -96,6 +131,16 @@ class Answering(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     thermoscope: Extension | None = None
+
+    @property
+    def all_alternatives(self) -> int | None:
+        """How many alternatives to each token, where the number has no upper end."""
+        return self.thermoscope.top_logprobs if self.thermoscope else None
+
+    @property
+    def prompt_alternatives(self) -> int | None:
+        """How many alternatives to each token of the prompt; None where its scores are not asked for."""
+        return self.thermoscope.prompt_logprobs if self.thermoscope else None
 
     @property
     def with_steps(self) -> bool:

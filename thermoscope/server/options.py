@@ -22,6 +22,7 @@ class Options:
     - `keys`: whoever asks must show one of them; without any, everybody may ask.
     - `origins`: sites whose pages may ask, as `https://app.example`.
     - `keep_traces`: the file that keeps all traces; None keeps the last ones in memory.
+    - `max_tokens`: of an answer whose request names no limit; None is what the context leaves.
     - `log`: how the log is written.
     - `queue`: answers that may wait for a slot; None for the runner's own bound. `timeout`: seconds for a
       request, from its arrival to its end. `grace`: seconds that answers have to end once it is to stop.
@@ -33,6 +34,7 @@ class Options:
     keys: Sequence[str] = field(default=(), repr=False)
     origins: Sequence[str] = ()
     keep_traces: Path | None = None
+    max_tokens: int | None = None
     log: Form = "text"
     queue: int | None = None
     timeout: float = math.inf

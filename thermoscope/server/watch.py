@@ -1,7 +1,7 @@
 """Who looks on while answers are spoken: the log's line, the metrics, and the trace that is kept."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.server import logs
@@ -31,7 +31,7 @@ class Watch:
         """What a response says of the trace: nothing, where none is kept."""
         return {} if self.trace is None else {"thermoscope": {"trace": self.trace}}
 
-    def begin(self, requests: "list[Request]", tickets: "list[Ticket]") -> None:
+    def begin(self, requests: "Sequence[Request]", tickets: "Sequence[Ticket]") -> None:
         """The engine has these requests."""
         for request in requests:
             self._metrics.begun(len(request.prompt))

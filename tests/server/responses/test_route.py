@@ -101,6 +101,14 @@ def test_steps_are_every_token_even_the_last(respond):
     assert "thermoscope" not in respond().json()
 
 
+def test_a_trace_is_kept_under_an_id(client, respond):
+    answer = respond(thermoscope={"trace": True, "steps": True}).json()
+    steps = answer["thermoscope"]["steps"]
+    kept = client.get(f"/v1/traces/{answer['thermoscope']['trace']}").json()
+    assert steps[0]["text"] == "P"
+    assert str(steps[0]["log_z"]) in str(kept)
+
+
 def test_every_setting_reaches_the_engine(respond, model):
     given = {"temperature": "inf", "top_p": 0, "presence_penalty": -2, "frequency_penalty": 1.5, "seed": -3}
     answer = respond(
@@ -173,6 +181,14 @@ def test_what_cannot_be_done_is_refused_by_name(respond, fields, param):
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
     assert answer.json()["error"]["message"].startswith(f"{param}: ")
+
+
+@pytest.mark.parametrize("field", ["user", "safety_identifier", "prompt_cache_key", "instructions"])
+def test_half_a_surrogate_pair_is_refused_for_it_could_not_be_said_again(client, field):
+    body = f'{{"model": "gpt-4o", "input": "hi", "{field}": "\\ud800"}}'
+    answer = client.post("/v1/responses", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == field
 
 
 def test_neither_model_nor_input(client):

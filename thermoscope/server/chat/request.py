@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
+from thermoscope.server.chat.conversation import conversation
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
+from thermoscope.server.logprobs import alternatives, check_size
+from thermoscope.server.tools.grammar import answer_grammar
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
@@ -19,7 +22,9 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
     `vectors`: those that an answer may be steered by, under the names that requests know them by.
     """
     _check_pairs(body)
-    prompt = tokenizer.chat([message.plain() for message in body.messages])
+    offer = body.offer
+    prompt = tokenizer.chat(conversation(body.messages), () if offer is None else offer.told)
+    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(prompt))
     steered = steering(body, vectors)
     return Request(
         prompt=prompt,
@@ -27,6 +32,9 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         steer=() if steered is None else steered.interventions(len(prompt)),
         timeout=timeout(body),
         record=bool(body.logprobs) or body.with_records,
+        alternatives=alternatives(body, shown=bool(body.logprobs)),
+        grammar=None if offer is None else answer_grammar(offer, tokenizer),
+        shown=frozenset() if offer is None else frozenset(tokenizer.call_marks.values()),
     )
 
 
@@ -35,6 +43,11 @@ def _check_pairs(body: ChatRequest) -> None:
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest(
             "top_logprobs: got a number without logprobs; set logprobs to true.", param="top_logprobs"
+        )
+    if body.top_logprobs is not None and body.all_alternatives is not None:
+        raise InvalidRequest(
+            "top_logprobs: got thermoscope.top_logprobs as well, which has no upper end; leave one out.",
+            param="top_logprobs",
         )
     check_stream(body)
     if body.max_tokens is not None and body.max_completion_tokens is not None:

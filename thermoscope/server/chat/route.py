@@ -1,6 +1,6 @@
 """The address of conversations: an answer at once, or as a stream of server-sent events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +11,8 @@ from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.chat.request import engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
+from thermoscope.server.envelope import joined
+from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
 from thermoscope.server.stream import Stream, tagged
 
@@ -27,23 +29,37 @@ def install(app: FastAPI, service: Service) -> None:
         client = client_of(exchange, body.safety_identifier or body.user)
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
+
+        async def of_prompt() -> dict[str, Any]:
+            best = body.prompt_alternatives
+            return {} if best is None else wording.of_prompt(await scored(service.aside, request, best))
+
         if body.stream:
-            return Stream(tagged(_chunks(body, answers, wording), answers.tag), answers)
+            return Stream(tagged(_chunks(body, answers, wording, of_prompt), answers.tag), answers)
         traces = await answers.traces(exchange)
         completion = await run_in_threadpool(wording.completion, traces)
-        return JSONResponse(completion | answers.tag)
+        return JSONResponse(joined(completion | await of_prompt(), answers.tag))
 
 
-async def _chunks(body: ChatRequest, answers: Answers, wording: Wording) -> AsyncIterator[dict[str, Any]]:
-    for index in range(body.n or 1):
-        yield wording.chunk(index, {"role": "assistant", "content": ""})
+async def _chunks(
+    body: ChatRequest, answers: Answers, wording: Wording, of_prompt: Callable[[], Awaitable[dict[str, Any]]]
+) -> AsyncIterator[dict[str, Any]]:
+    choices = [wording.said() for _ in range(body.n or 1)]
+    for index, said in enumerate(choices):
+        yield wording.chunk(index, said.begun)
     traces = []
     async for delta in answers:
-        if delta.text or (delta.step and (body.logprobs or body.with_steps)):
-            yield wording.chunk(delta.choice, {"content": delta.text}, step=delta.step)
-        if delta.finish_reason is not None:
-            yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
+        said, ended = choices[delta.choice], delta.finish_reason
+        pieces = said.push(delta.text, last=ended is not None)
+        if not pieces and (body.logprobs or body.with_steps):
+            pieces = [said.nothing]
+        for at, piece in enumerate(pieces):  # the token stands with the first piece that it brought
+            yield wording.chunk(delta.choice, piece, step=None if at else delta.step)
+        if ended is not None:
+            yield wording.chunk(delta.choice, {}, finish_reason=said.reason(ended))
         if delta.trace is not None:
             traces.append(delta.trace)
+    if seen := await of_prompt():
+        yield wording.piece(seen)
     if body.with_usage:
         yield wording.usage_chunk(traces)

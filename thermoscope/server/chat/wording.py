@@ -1,18 +1,18 @@
 """The engine's answer to a conversation in the words that OpenAI's clients know."""
 
-import time
-import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from thermoscope import __version__
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
+from thermoscope.server import envelope
+from thermoscope.server.chat.said import Said
 from thermoscope.server.chat.schema import ChatRequest
-from thermoscope.server.logprobs import logprobs
+from thermoscope.server.logprobs import logprobs, prompt_items
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.scores import Score
 
 
 class Wording:
@@ -22,22 +22,21 @@ class Wording:
         self._body = body
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
-        self._head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": f"{model.name}-{model.precision}-{__version__}",
-        }
+        self._head = envelope.head("chat.completion", "chatcmpl", body.model, model)
+
+    def said(self) -> Said:
+        """What one choice's answer is read with."""
+        form = None if self._body.offer is None else self._tokenizer.call_format
+        return Said(form, before_tools=bool(self._body.functions))
 
     def completion(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The whole answer."""
         choices = [
             {
                 "index": trace.choice,
-                "message": {"role": "assistant", "content": trace.text, "refusal": None},
+                "message": (said := self.said()).message(trace.text),
                 **self._of_steps(trace.steps),
-                "finish_reason": trace.finish_reason,
+                "finish_reason": said.reason(trace.finish_reason),
             }
             for trace in traces
         ]
@@ -55,22 +54,21 @@ class Wording:
         seen = {"logprobs": None} if step is None else self._of_steps([step])
         return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
+    def piece(self, of_all: dict[str, Any]) -> dict[str, Any]:
+        """A piece that belongs to no choice."""
+        return self._chunk([]) | of_all
+
     def usage_chunk(self, traces: Sequence[Trace]) -> dict[str, Any]:
-        """The last piece, which counts tokens and belongs to no choice."""
-        return self._chunk([]) | {"usage": self.usage(traces)}
+        """The last piece, which counts tokens."""
+        return self.piece({"usage": self.usage(traces)})
 
     def usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
-        """Tokens read and drawn; an end token is drawn, too. `cached_tokens`: of the prompt, when its first
-        answer began; the other answers share that prompt.
-        """
-        drawn = sum(len(trace.steps) for trace in traces)
-        cached = next((trace.cached_tokens for trace in traces if trace.choice == 0), 0)
-        return {
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": drawn,
-            "total_tokens": self._prompt_tokens + drawn,
-            "prompt_tokens_details": {"cached_tokens": cached},
-        }
+        """Tokens read and drawn."""
+        return envelope.usage(self._prompt_tokens, sum(len(trace.steps) for trace in traces), traces)
+
+    def of_prompt(self, scored: "Sequence[Score]") -> dict[str, Any]:
+        """What a response says of the prompt's tokens."""
+        return {"thermoscope": {"prompt_logprobs": prompt_items(self._tokenizer, scored)}}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}
@@ -79,10 +77,8 @@ class Wording:
     def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
         fields: dict[str, Any] = {"logprobs": None}
         if self._body.logprobs:
-            fields["logprobs"] = {
-                "content": logprobs(steps, self._tokenizer, self._body.top_logprobs or 0),
-                "refusal": None,
-            }
+            best = self._body.all_alternatives or self._body.all_alternatives or self._body.top_logprobs or 0
+            fields["logprobs"] = {"content": logprobs(steps, self._tokenizer, best), "refusal": None}
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
         return fields
