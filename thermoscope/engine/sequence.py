@@ -75,7 +75,7 @@ class Sequence:
             prompt=request.prompt,
             sampling=sampling,
             choice=choice,
-            grammar=None if request.grammar is None else asdict(request.grammar),
+            grammar=None if request.grammar is None else request.grammar.to_dict(),
         )
         return cls(request, choice=choice, seed=seed, limit=limit, trace=trace, guide=guide)
 
