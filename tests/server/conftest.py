@@ -12,9 +12,8 @@ from . import scripted
 
 
 @contextlib.contextmanager
-def serving(model, aliases=(), **options):
+def up(server):
     """A real uvicorn on a free port, in a thread; yields its address."""
-    server = Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options))
     with open_port("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -25,6 +24,11 @@ def serving(model, aliases=(), **options):
             server.should_exit = True
             thread.join(10)
     assert not thread.is_alive()
+
+
+def serving(model, aliases=(), **options):
+    """The same of a server with these options."""
+    return up(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options)))
 
 
 @pytest.fixture

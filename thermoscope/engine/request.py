@@ -143,7 +143,7 @@ class Request:
     compute the whole prompt, also what the cache has of it (for measuring). `client`: who asks; slots are
     shared out evenly among those who wait. `timeout`: seconds from its arrival to its last token. `grammar`:
     what every answer must be; one that `max_tokens`, or a stop string or id of the request, cuts short is the
-    beginning of such.
+    beginning of such. `shown`: control tokens that stand in the text by their names, as others do not.
     """
 
     prompt: tuple[int, ...]
@@ -156,6 +156,7 @@ class Request:
     fresh: bool = False
     client: Hashable = None
     timeout: float = math.inf
+    shown: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         within("timeout", self.timeout, 1e-3, math.inf)

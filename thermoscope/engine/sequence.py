@@ -9,6 +9,7 @@ from thermoscope.engine.sampler import Sampler
 from thermoscope.engine.text import TextStream
 from thermoscope.engine.trace import FinishReason, Record, Step, Trace
 from thermoscope.models.cache import Span
+from thermoscope.models.intervention import fingerprint
 from thermoscope.models.tokenizer import Tokenizer
 
 
@@ -75,6 +76,7 @@ class Sequence:
             prompt=request.prompt,
             sampling=sampling,
             choice=choice,
+            steered=fingerprint(request.steer),
             grammar=None if request.grammar is None else request.grammar.to_dict(),
         )
         return cls(request, choice=choice, seed=seed, limit=limit, trace=trace, guide=guide)
@@ -85,7 +87,7 @@ class Sequence:
         return len(self.tokens) - self.filled
 
     def reuse(self, count: int) -> None:
-        """The first `count` tokens stand in the cache, and so many of them as are new there were not computed."""
+        """Have the first `count` tokens in the cache, of which what is new there was not computed."""
         if count > self.filled:
             self.trace.cached_tokens += count - self.filled
             self.filled = count
@@ -102,7 +104,7 @@ class Sequence:
         if not self.trace.steps:
             self.trace.prefill_ms = (now - self._since) * 1e3
         ended = token in sampling.stop_ids or (token in tokenizer.end_ids and not sampling.ignore_eos)
-        data = b"" if ended else tokenizer.bytes_of(token)
+        data = b"" if ended else self._shown(token, tokenizer)
         if self.guide is not None and not ended:
             self.guide.accept(token)
             ended = self.guide.complete
@@ -116,3 +118,9 @@ class Sequence:
         reason: FinishReason | None = "stop" if ended or shown.stopped else "length" if full else None
         self.trace.finish_reason = reason
         return Delta(self.choice, shown.text, step, reason, self.trace if reason else None)
+
+    def _shown(self, token: int, tokenizer: Tokenizer) -> bytes:
+        """What a token adds to the text."""
+        if token in self.request.shown:
+            return tokenizer.piece(token).encode()
+        return tokenizer.bytes_of(token)
