@@ -2,6 +2,7 @@ import contextlib
 import threading
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
@@ -14,7 +15,19 @@ from . import scripted
 @contextlib.contextmanager
 def serving(model, aliases=(), **options):
     """A real uvicorn on a free port, in a thread; yields its address."""
-    server = Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options))
+    with _listening(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options))) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running(app):
+    """The same for an app of which no engine is to be stopped."""
+    with _listening(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _listening(server):
     with open_port("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
