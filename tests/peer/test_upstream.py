@@ -158,7 +158,8 @@ def test_what_was_found(peer, upstream):
 def test_a_chat_and_its_stream_say_the_same(client):
     asked = {
         "model": "peer", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 12,
-        "temperature": 0, "logprobs": True, "top_logprobs": 3, "extra_body": {"thermoscope": {"steps": True, "trace": True}},
+        "temperature": 0, "logprobs": True, "top_logprobs": 3,
+        "extra_body": {"thermoscope": {"steps": True, "trace": True}},
     }  # fmt: skip
     whole = client.chat.completions.create(**asked)
     pieces = list(client.chat.completions.create(**asked, stream=True))
