@@ -54,6 +54,7 @@ TRACES = st.builds(
     finish_reason=st.sampled_from([None, "stop", "length"]),
     prefill_ms=st.floats(0, 1e9),
     steps=st.lists(STEPS, max_size=3),
+    steered=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
 )
 
 

@@ -180,6 +180,7 @@ WRONG = [
     ("thermoscope", {"steps": "yes"}, "thermoscope.steps"),
     ("thermoscope", {"top_logprobs": -1}, "thermoscope.top_logprobs"),
     ("thermoscope", {"prompt_logprobs": 1.5}, "thermoscope.prompt_logprobs"),
+    ("thermoscope", {"timeout": 0}, "thermoscope.timeout"),
     ("thermoscope", {"trace": "yes"}, "thermoscope.trace"),
 ]
 
@@ -266,8 +267,9 @@ HALF = "\\ud83d"  # what is left of an emoji that was cut in two, as JSON escape
     ],
 )
 def test_half_a_surrogate_pair_is_refused_in_valid_utf8(client, field, param, status):
-    body = f'{{"model": "gpt-4o", "messages": [{{"role": "user", "content": "hi"}}], {field}}}'
-    response = send(client, body)
+    rest = {'"model"': '"gpt-4o"', '"messages"': '[{"role": "user", "content": "hi"}]'}
+    others = [f"{name}: {value}" for name, value in rest.items() if not field.startswith(name)]
+    response = send(client, f"{{{', '.join([*others, field])}}}")
     assert problem(response, status)["param"] == param
 
 

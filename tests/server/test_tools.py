@@ -77,7 +77,7 @@ def test_without_tools_marks_are_text(ask, model):
 
 def test_an_answer_cut_in_a_call_ends_with_length(ask, model):
     model.runner.script = [written(("weather", {"city": "Bern"}))]
-    found = choice(ask(tools=TOOLS, max_tokens=len(written(("weather", {"city": "Bern"}))) - 23))
+    found = choice(ask(tools=TOOLS, max_tokens=len(written(("weather", {"city": "Bern"}))) - 22))
     assert found["finish_reason"] == "length"
     assert found["message"]["tool_calls"][0]["function"]["arguments"] == '{"city":'
     assert choice(ask(tools=TOOLS, max_tokens=20))["message"] == {

@@ -9,6 +9,7 @@ from thermoscope.engine.sampler import Sampler
 from thermoscope.engine.text import TextStream
 from thermoscope.engine.trace import FinishReason, Record, Step, Trace
 from thermoscope.models.cache import Span
+from thermoscope.models.intervention import fingerprint
 from thermoscope.models.tokenizer import Tokenizer
 
 
@@ -75,7 +76,8 @@ class Sequence:
             prompt=request.prompt,
             sampling=sampling,
             choice=choice,
-            grammar=None if request.grammar is None else asdict(request.grammar),
+            steered=fingerprint(request.steer),
+            grammar=None if request.grammar is None else request.grammar.to_dict(),
         )
         return cls(request, choice=choice, seed=seed, limit=limit, trace=trace, guide=guide)
 
@@ -85,7 +87,7 @@ class Sequence:
         return len(self.tokens) - self.filled
 
     def reuse(self, count: int) -> None:
-        """The first `count` tokens stand in the cache, and so many of them as are new there were not computed."""
+        """Have the first `count` tokens in the cache, of which what is new there was not computed."""
         if count > self.filled:
             self.trace.cached_tokens += count - self.filled
             self.filled = count

@@ -235,8 +235,9 @@ class Trace:
     - `sampling`: the settings, with the seed that was used. `choice`: which of the n answers this is.
     - `grammar`: what the answer was held to, as `Grammar`'s fields; None for nothing.
     - `text`: the answer as shown, after stop strings were cut. `steps`: every token that was drawn.
-    - `prefill_ms`: from the request's start to its first logits. `cached_tokens`: of the prompt, those whose keys
-      and values were there already.
+    - `prefill_ms`: from the request's start to its first logits. `cached_tokens`: of the prompt, those whose
+      keys and values were there already.
+    - `steered`: the fingerprint of the vectors that were added (`models.intervention`); None where none was.
     """
 
     model: str
@@ -250,6 +251,7 @@ class Trace:
     prefill_ms: float = 0.0
     cached_tokens: int = 0
     steps: list[Step] = field(default_factory=list)
+    steered: str | None = None
 
     @property
     def tokens(self) -> tuple[int, ...]:

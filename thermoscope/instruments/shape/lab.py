@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.trace import Trace
     from thermoscope.models.intervention import Intervention
     from thermoscope.models.model import Model
+    from thermoscope.upstream.upstream import Upstream
 
 Item = TypeVar("Item")
 NATIVE_TIE = 1e-9  # nats; the native step gives a row the same bits in any company, and sums differ by an ulp
@@ -42,6 +43,8 @@ class Lab:
 
     - `load`: gives the model, when an instrument first asks for it. `watch`: told of every progress.
     - `background`: a server's, which lets requests of other people go first.
+
+    `upstream` is another server, where that is looked at instead of a model here.
     """
 
     def __init__(
@@ -51,12 +54,24 @@ class Lab:
         watch: Callable[[Progress], None] | None = None,
         background: bool = False,
     ) -> None:
+        self.upstream: Upstream | None = None
         self._load = load
         self._model: LanguageModel | None = None
         self._packing: Model | None = None
         self._watch = watch
         self.background = background
         self._cancelled = threading.Event()
+
+    @classmethod
+    def of(cls, machine: "LanguageModel | Upstream", *, watch: Callable[[Progress], None]) -> Self:
+        """A server's, for the model that it has loaded or for the other server that it stands before."""
+        from thermoscope.upstream.upstream import Upstream
+
+        if not isinstance(machine, Upstream):
+            return cls(lambda: machine, watch=watch, background=True)
+        lab = cls(_nowhere, watch=watch, background=True)
+        lab.upstream = machine
+        return lab
 
     @property
     def model(self) -> "LanguageModel":
@@ -75,6 +90,14 @@ class Lab:
     def loaded(self) -> "LanguageModel | None":
         """The model, if this reading used one."""
         return self._model
+
+    @property
+    def seen(self) -> dict[str, str] | None:
+        """What a reading that was taken here says of the model; None if it used none."""
+        if self.upstream is not None:
+            return {"name": self.upstream.name, "precision": f"upstream at {self.upstream.connection.url}"}
+        model = self._model
+        return None if model is None else {"name": model.name, "precision": model.precision}
 
     @property
     def cancelled(self) -> bool:
@@ -139,18 +162,22 @@ class Lab:
         *,
         keep: "Keep" = (),
         layers: Collection[int] | None = None,
+        first: int = 0,
         interventions: "Sequence[Intervention]" = (),
         param: str = "text",
     ) -> "Replay":
         """One teacher-forced pass over the tokens, keeping the quantities asked for.
+
+        `first`: index of the first token behind which log-probabilities count.
 
         `param`: as in `logits`.
         """
         from thermoscope.engine.replay import chunks, joined
 
         self._check_room(tokens, param)
-        how = {"keep": keep, "layers": layers, "interventions": interventions}
-        return joined(tokens, list(self.pieces(lambda model: chunks(model, tokens, **how), len(tokens))))  # type: ignore[arg-type]
+        how = {"keep": keep, "layers": layers, "first": first, "interventions": interventions}
+        parts = list(self.pieces(lambda model: chunks(model, tokens, **how), len(tokens)))  # type: ignore[arg-type]
+        return joined(tokens, parts, interventions)
 
     def logits(
         self, tokens: Sequence[int], *, first: int = 0, param: str = "text"
@@ -159,11 +186,13 @@ class Lab:
 
         `param`: the setting that the tokens are from, for the error where they fill the context.
         """
-        from thermoscope.engine.replay import logits_from
+        from thermoscope.engine.replay import chunks
 
         self._check_room(tokens, param)
-        for rows in self.pieces(lambda model: logits_from(model, tokens, first), len(tokens)):
-            yield from rows.numpy()
+        look = lambda model: chunks(model, tokens, logits=True, first=first)  # noqa: E731
+        for part in self.pieces(look, len(tokens)):
+            assert part.logits is not None
+            yield from part.logits.numpy()
 
     def pieces(
         self, look: "Callable[[Model], Iterator[Item]]", tokens: int, what: str = "reading"
@@ -204,9 +233,8 @@ class Lab:
         """Whether a second look at finished answers sees what the engine recorded while it spoke."""
         residuals = []
         for trace in self.track("checking", traces):
-            residuals.append(
-                self.replay((*trace.prompt, *trace.tokens), param="prompt").logprob_residual(trace)
-            )
+            tokens, first = (*trace.prompt, *trace.tokens), len(trace.prompt) - 1
+            residuals.append(self.replay(tokens, first=first, param="prompt").logprob_residual(trace))
         how = "largest |log p of the replay − log p recorded at the step|, over all tokens of the answers"
         return Check("replay = record", how, max(residuals), self.tie)
 
@@ -266,3 +294,7 @@ class Lab:
                 f"{param}: got {len(tokens)} tokens, expected at most {self.model.context}, the context.",
                 param=param,
             )
+
+
+def _nowhere() -> "LanguageModel":
+    raise InvalidRequest("model: none is loaded here, expected one; start the server without --upstream.")

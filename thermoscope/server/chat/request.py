@@ -8,7 +8,6 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.server.chat.conversation import conversation
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
-from thermoscope.server.fields import Answering
 from thermoscope.server.logprobs import alternatives, check_size
 from thermoscope.server.tools.grammar import answer_grammar
 
@@ -25,6 +24,7 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
     _check_pairs(body)
     offer = body.offer
     prompt = tokenizer.chat(conversation(body.messages), () if offer is None else offer.told)
+    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(prompt))
     steered = steering(body, vectors)
     return Request(
         prompt=prompt,
@@ -36,13 +36,6 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         grammar=None if offer is None else answer_grammar(offer, tokenizer),
         shown=frozenset() if offer is None else frozenset(tokenizer.call_marks.values()),
     )
-
-
-def check_sizes(body: Answering, request: Request, context: int) -> None:
-    """Refuse a request whose alternatives would not fit into an answer."""
-    tokens = (request.sampling.max_tokens or context) * request.sampling.n
-    check_size("thermoscope.top_logprobs", request.alternatives, tokens)
-    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(request.prompt))
 
 
 def _check_pairs(body: ChatRequest) -> None:

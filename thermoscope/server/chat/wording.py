@@ -4,20 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
-from thermoscope.engine.trace import FinishReason, Step, Trace
+from thermoscope.engine.trace import Step, Trace
 from thermoscope.server import envelope
+from thermoscope.server.chat.said import Said
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.logprobs import logprobs, prompt_items
-from thermoscope.server.tools.reader import (
-    Arguments,
-    Call,
-    CallBegins,
-    CallReader,
-    Content,
-    Piece,
-    TextReader,
-    gather,
-)
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
@@ -29,19 +20,23 @@ class Wording:
 
     def __init__(self, body: ChatRequest, request: Request, model: "LanguageModel") -> None:
         self._body = body
-        self.offer = body.offer
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
         self._head = envelope.head("chat.completion", "chatcmpl", body.model, model)
+
+    def said(self) -> Said:
+        """What one choice's answer is read with."""
+        form = None if self._body.offer is None else self._tokenizer.call_format
+        return Said(form, before_tools=bool(self._body.functions))
 
     def completion(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The whole answer."""
         choices = [
             {
                 "index": trace.choice,
-                "message": {"role": "assistant", **self._message(reader := self.reader(), trace.text)},
+                "message": (said := self.said()).message(trace.text),
                 **self._of_steps(trace.steps),
-                "finish_reason": self.reason(trace.finish_reason, reader),
+                "finish_reason": said.reason(trace.finish_reason),
             }
             for trace in traces
         ]
@@ -59,30 +54,6 @@ class Wording:
         seen = {"logprobs": None} if step is None else self._of_steps([step])
         return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
-    def reader(self) -> CallReader | TextReader:
-        """What takes the text of one choice apart."""
-        return TextReader() if self.offer is None else CallReader(self._tokenizer.call_format)
-
-    def delta(self, piece: Piece) -> dict[str, Any]:
-        """A piece of one choice in a chunk. A call's id and name stand in its first alone."""
-        match piece:
-            case Content():
-                return {"content": piece.text}
-            case CallBegins():
-                function = {"name": piece.name, "arguments": ""}
-                head: dict[str, Any] = {"id": piece.id, "type": "function"}
-            case Arguments():
-                function, head = {"arguments": piece.text}, {}
-        if self._body.functions:
-            return {"function_call": function}
-        return {"tool_calls": [{"index": piece.index, **head, "function": function}]}
-
-    def reason(self, ended: FinishReason | None, reader: CallReader | TextReader) -> str | None:
-        """Why a choice ended: with calls, if all of it was spoken and it has some."""
-        if ended != "stop" or not reader.complete:
-            return ended
-        return "function_call" if self._body.functions else "tool_calls"
-
     def piece(self, of_all: dict[str, Any]) -> dict[str, Any]:
         """A piece that belongs to no choice."""
         return self._chunk([]) | of_all
@@ -99,17 +70,6 @@ class Wording:
         """What a response says of the prompt's tokens."""
         return {"thermoscope": {"prompt_logprobs": prompt_items(self._tokenizer, scored)}}
 
-    def _message(self, reader: CallReader | TextReader, text: str) -> dict[str, Any]:
-        said, calls = gather(reader.push(text, last=True))
-        if not calls:
-            return {"content": said, "refusal": None}
-        message: dict[str, Any] = {"content": said or None, "refusal": None}
-        if self._body.functions:
-            return message | {"function_call": _function(calls[0])}
-        return message | {
-            "tool_calls": [{"id": call.id, "type": "function", "function": _function(call)} for call in calls]
-        }
-
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}
         return {**self._head, "object": "chat.completion.chunk", "choices": choices, **usage}
@@ -122,7 +82,3 @@ class Wording:
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
         return fields
-
-
-def _function(call: Call) -> dict[str, str]:
-    return {"name": call.name, "arguments": call.arguments}

@@ -9,7 +9,6 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest, ResponseNotFound
 from thermoscope.server.answers import Answers, client_of
-from thermoscope.server.chat.request import check_sizes
 from thermoscope.server.logprobs import scored
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.output import Event
@@ -36,13 +35,11 @@ def install(app: FastAPI, service: Service) -> None:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
         items = store.conversation(body)
-        asked = await run_in_threadpool(
+        request = await run_in_threadpool(
             engine_request, body, items, model.tokenizer, service.vectors, model.context
         )
-        request = service.bounded(asked)
         client = client_of(exchange, body.safety_identifier or body.user)
         with own_names():
-            check_sizes(body, request, model.context)
             answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model, answers.tag)
 
