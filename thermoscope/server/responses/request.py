@@ -74,6 +74,7 @@ def own_names() -> Iterator[None]:
                 given, param = param, re.sub(pattern, own, param)
                 message = message.replace(f"{given}:", f"{param}:", 1)
         message = re.sub(r"\bmax_(completion_)?tokens\b", "max_output_tokens", message)
+        message = re.sub(r"\bresponse_format\b", "text.format", message)
         raise InvalidRequest(message, param=param, code=error.code) from error
 
 
