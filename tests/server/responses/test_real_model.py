@@ -113,3 +113,14 @@ def test_a_seed_gives_a_completions_call(client):
         seed=3,
     )
     assert given.output[0].arguments == completion.choices[0].message.tool_calls[0].function.arguments
+
+
+def test_scores_of_the_prompt_stand_beside_the_answer(client):
+    asked = {"model": "gpt-4o", "input": QUESTION, "max_output_tokens": 2}
+    wanted = {"extra_body": {"thermoscope": {"prompt_logprobs": 1}}}
+    given = client.responses.create(**asked, **wanted)
+    scored = given.thermoscope["prompt_logprobs"]
+    assert len(scored) == given.usage.input_tokens
+    assert scored[0]["logprob"] is None
+    *_, last = client.responses.create(**asked, **wanted, stream=True)
+    assert last.response.thermoscope["prompt_logprobs"] == scored
