@@ -1,4 +1,4 @@
-"""Same seed, same tokens, whoever else is there: each request against itself alone, to the bit of its numbers.
+"""Same seed, same tokens, whoever else is there: each request against itself alone, to the bit.
 
 In the native step, that is; through a library's products a tie may fall otherwise (test_one_arithmetic.py).
 """
