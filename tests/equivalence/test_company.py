@@ -116,7 +116,8 @@ def test_forty_requests_on_a_tiny_model(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.usefixtures("kernel")
 def test_two_hundred_requests_on_the_default_model(smollm2):
     model = Model.load(str(smollm2), precision="int4", native=True)
-    hold_to_themselves(model, mixed(model, 200, context=1024, tokens=24), 1024)
+    hold_to_themselves(model, mixed(model, 200, context=512, tokens=24), 512)
