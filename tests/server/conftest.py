@@ -2,6 +2,7 @@ import contextlib
 import threading
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
@@ -29,6 +30,11 @@ def up(server):
 def serving(model, aliases=(), **options):
     """The same of a server with these options."""
     return up(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options)))
+
+
+def running(app):
+    """The same of an app of which no engine is to be stopped."""
+    return up(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")))
 
 
 @pytest.fixture
