@@ -26,6 +26,7 @@ def install(app: FastAPI, service: Service) -> None:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
         request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
+        await service.compiled(request)
         client = client_of(exchange, body.safety_identifier or body.user)
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)

@@ -31,6 +31,7 @@ def install(app: FastAPI, service: Service) -> None:
         """Continue a text or several, at once or as a stream of server-sent events."""
         service.known(body.model)
         requests = await run_in_threadpool(engine_requests, body, model.tokenizer, service.vectors)
+        await service.compiled(*requests)
         client = client_of(exchange, body.user)
         answers = service.answers(
             *requests, client=client, traced=body.with_trace, max_tokens=DEFAULT_MAX_TOKENS

@@ -40,6 +40,7 @@ def install(app: FastAPI, service: Service) -> None:
         )
         client = client_of(exchange, body.safety_identifier or body.user)
         with own_names():
+            await service.compiled(request)
             check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(request.prompt))
             answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model, answers.tag)

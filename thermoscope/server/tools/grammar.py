@@ -77,6 +77,7 @@ def _parameters(function: Function, path: str) -> dict[str, Any]:
     inventing some, and what is valid so is valid for the schema as it was sent.
     """
     schema = dict(function.parameters or {})
+    Grammar.json_schema(schema, param=f"{path}.parameters")  # which names a keyword that is not supported
     if schema.setdefault("type", "object") != "object":
         raise InvalidRequest(
             f"{path}.parameters.type: got {schema['type']!r}, expected 'object', which arguments are.",
