@@ -44,9 +44,9 @@ def looked(model: Model, tokens: list[int], **how) -> None:
         pass
 
 
-def attended(model: Model, tokens: list[int], layers: list[int]) -> None:
-    """All layers' states, and some layers' attention."""
-    looked(model, tokens, keep={"residual": None, "attention": layers})
+def attended(model: Model, tokens: list[int], layers: list[int], first: int) -> None:
+    """All layers' states, and some layers' attention; distributions from a token on."""
+    looked(model, tokens, keep={"residual": None, "attention": layers}, first=first)
 
 
 def suppressed(model: Model, tokens: list[int]) -> float:
@@ -74,14 +74,16 @@ def main() -> None:
     model.run_on(2)
     text = (files("thermoscope.models") / "yardstick.txt").read_text(encoding="utf-8")
     tokens = list(model.tokenizer.prompt(text * 4))[: given.tokens]
-    layers, trace = model.config.layers, tokens[:TRACE]
+    layers, count, trace = model.config.layers, len(tokens), tokens[:TRACE]
     exact = Exact(model.decoder)
     lines: dict[str, Callable[[], object]] = {
         "prefill": lambda: prefill(model, tokens),
-        "replay": lambda: looked(model, tokens),
-        "states": lambda: looked(model, tokens, keep=("residual",)),
-        "states, one layer's attention": lambda: attended(model, tokens, [layers // 2]),
-        "states, all attention": lambda: attended(model, tokens, list(range(layers))),
+        "every token's log p": lambda: looked(model, tokens),
+        "states": lambda: looked(model, tokens, keep=("residual",), first=count),
+        "states, one layer's attention": lambda: attended(model, tokens, [layers // 2], count),
+        "states, all attention": lambda: attended(model, tokens, list(range(layers)), count),
+        "states, one layer's attention, log p": lambda: attended(model, tokens, [layers // 2], 0),
+        "states, all attention, log p": lambda: attended(model, tokens, list(range(layers)), 0),
         f"{STEPS} steps suppressed, {len(trace)} tokens": lambda: suppressed(model, trace),
         f"gradient of {PROMPT} tokens, all layers": lambda: gradients(exact, [(tokens[:PROMPT], [1])]),
     }
