@@ -2,6 +2,7 @@ import contextlib
 import threading
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
@@ -12,9 +13,8 @@ from . import scripted
 
 
 @contextlib.contextmanager
-def serving(model, aliases=(), **options):
+def up(server):
     """A real uvicorn on a free port, in a thread; yields its address."""
-    server = Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options))
     with open_port("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -25,6 +25,16 @@ def serving(model, aliases=(), **options):
             server.should_exit = True
             thread.join(10)
     assert not thread.is_alive()
+
+
+def serving(model, aliases=(), **options):
+    """The same of a server with these options."""
+    return up(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options)))
+
+
+def running(app):
+    """The same of an app of which no engine is to be stopped."""
+    return up(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")))
 
 
 @pytest.fixture

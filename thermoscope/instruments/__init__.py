@@ -8,7 +8,8 @@ A file in this folder is an instrument, and holds four names:
 
 One whose readings may hold a steering vector says so with `STEERS = True`; the command can then save it.
 One that loads no model says so with `LOADS_MODEL = False`: a setting named `model` is then what it
-is asked about.
+is asked about. One that can look at another server, of which only the most probable tokens are known, has a
+second way to do so, `read_upstream(settings, lab) -> Reading`; one that cannot may say why in `LOCAL`.
 
 From these come the command, the address over HTTP, the JSON schema and the documentation's form.
 """
@@ -20,12 +21,13 @@ import importlib.util
 import inspect
 import pkgutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from thermoscope.errors import InstrumentNotFound
+from thermoscope.errors import InstrumentNotFound, InvalidRequest
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
@@ -132,19 +134,29 @@ class Instrument:
     def read(self, settings: "Settings", lab: "Lab") -> "Reading":
         """Take a reading, and write on it what was read."""
         since = time.perf_counter()
-        reading: Reading = self.module.read(settings, lab)
+        read = self._way(lab)
+        reading: Reading = read(settings, lab)
         if not lab.settled:  # half of it would be of another arithmetic; once in a process at most
-            reading = self.module.read(settings, lab)
-        model = lab.loaded
+            reading = read(settings, lab)
         return dataclasses.replace(
             reading,
             card=self.name,
             question=self.question,
             law=self.law,
             settings=settings.model_dump(),
-            model=None if model is None else {"name": model.name, "precision": model.precision},
+            model=lab.seen if self.loads_model else None,
             seconds=round(time.perf_counter() - since, 4),
         )
+
+    def _way(self, lab: "Lab") -> "Callable[[Settings, Lab], Reading]":
+        if lab.upstream is None or not self.loads_model:
+            return cast("Callable[[Settings, Lab], Reading]", self.module.read)
+        if not hasattr(self.module, "read_upstream"):
+            because = getattr(self.module, "LOCAL", "an upstream shows only its most probable tokens")
+            raise InvalidRequest(
+                f"{self.name}: needs the local engine, because {because}; ask a server without --upstream."
+            )
+        return cast("Callable[[Settings, Lab], Reading]", self.module.read_upstream)
 
     def describe(self) -> dict[str, Any]:
         """What it is and what it may be asked, as JSON schema."""

@@ -92,6 +92,13 @@ def read(settings: Settings, lab: "Lab") -> Reading:
     return joined(*parts)
 
 
+def read_upstream(settings: Settings, lab: "Lab") -> Reading:
+    """The same where only another server's most probable tokens are known: bounds instead of values."""
+    from thermoscope.instruments import _upstream_boltzmann
+
+    return _upstream_boltzmann.read(settings, lab)
+
+
 def _two_tables(z: Logits, names: dict[int, str], temperature: float) -> Reading:
     """The computer scientist's columns and the physicist's, line by line."""
     import numpy as np

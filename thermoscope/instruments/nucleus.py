@@ -94,6 +94,13 @@ def read(settings: Settings, lab: "Lab") -> Reading:
     )
 
 
+def read_upstream(settings: Settings, lab: "Lab") -> Reading:
+    """The same where only another server's most probable tokens are known: bounds instead of values."""
+    from thermoscope.instruments import _upstream_nucleus
+
+    return _upstream_nucleus.read(settings, lab)
+
+
 def _passage(settings: Settings, lab: "Lab") -> "Passage":
     """The text to look along: given, or the engine's own."""
     from thermoscope.instruments._passage import given, spoken

@@ -26,6 +26,7 @@ LAW = (
     r"h_L = g_L(\dots g_1([E_\text{prompt}; E_x])), \quad "
     r"\beta = \gamma \cdot \operatorname{sim}(h_L, h_\text{task})"
 )
+LOCAL = "it changes hidden states, and an upstream shows none"
 
 
 class Settings(shape.Settings):

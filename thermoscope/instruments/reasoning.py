@@ -25,6 +25,7 @@ LAW = (
     r"h_t = f(\operatorname{attention}(h_{t-1}, [h_1, \dots, h_{t-1}]))"
 )
 ROOM = 256  # tokens that other forms of the reasoning may have more
+LOCAL = "it looks at keys, values and attention, and an upstream shows none"
 
 
 class Settings(shape.Settings):

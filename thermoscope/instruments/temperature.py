@@ -124,6 +124,13 @@ def read(settings: Settings, lab: "Lab") -> Reading:
     return joined(*parts)
 
 
+def read_upstream(settings: Settings, lab: "Lab") -> Reading:
+    """The same where only another server's most probable tokens are known: bounds instead of values."""
+    from thermoscope.instruments import _upstream_temperature
+
+    return _upstream_temperature.read(settings, lab)
+
+
 def _distributions(settings: Settings, names: dict[int, str], z: Logits) -> Reading:
     """The same logits at each temperature: what is probable, and how many choices that leaves."""
     import numpy as np

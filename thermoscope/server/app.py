@@ -6,21 +6,14 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
-from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
 
-from thermoscope import __version__
-from thermoscope.server import embeddings, errors, instruments
-from thermoscope.server.body import StrictRoute
+from thermoscope.server import embeddings, instruments, names
 from thermoscope.server.chat import route as chat
 from thermoscope.server.completions import route as completions
-from thermoscope.server.fields import ErrorBody
-from thermoscope.server.hosts import Hosts
+from thermoscope.server.frame import frame
 from thermoscope.server.jobs import Jobs
-from thermoscope.server.keys import Keys
 from thermoscope.server.metrics import CONTENT_TYPE
-from thermoscope.server.middleware import Exchange
 from thermoscope.server.options import DEFAULTS, Options
 from thermoscope.server.responses import route as responses
 from thermoscope.server.service import Service
@@ -41,29 +34,7 @@ PAGE_HEADERS = {
 def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     """The server of one loaded model."""
     service = Service(model, options)
-    app: FastAPI = FastAPIOffline(
-        title="Thermoscope",
-        summary="A language model behind the OpenAI API, every token's step in sight.",
-        version=__version__,
-        responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
-    )
-    app.router.route_class = StrictRoute
-    # A middleware that is added later sees a request earlier.
-    if options.keys:
-        app.add_middleware(Keys, keys=options.keys)
-    if options.origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=options.origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=["x-request-id", "openai-processing-ms"],
-        )
-    if options.hosts is not None:
-        app.add_middleware(Hosts, names=options.hosts)
-    app.add_middleware(Exchange)
-    errors.install(app)
-
+    app = frame(options, "A language model behind the OpenAI API, every token's step in sight.")
     chat.install(app, service)
     completions.install(app, service)
     embeddings.install(app, service)
@@ -71,16 +42,7 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
     traces.install(app, service.traces)
     app.state.traces = service.traces
 
-    @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        """The loaded model, under each of its names."""
-        return {"object": "list", "data": [service.card(name) for name in service.names]}
-
-    @app.get("/v1/models/{name:path}")
-    async def model_card(name: str) -> dict[str, Any]:
-        """One name of the loaded model."""
-        return service.card(service.known(name))
-
+    names.install(app, service)
     app.state.jobs = Jobs(model)
     instruments.install(app, app.state.jobs)
 

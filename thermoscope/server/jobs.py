@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
     from thermoscope.instruments.shape.reading import Reading
     from thermoscope.instruments.shape.settings import Settings
+    from thermoscope.upstream.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Job:
     """One reading: where it stands, and in the end what it says (`outcome`)."""
 
     def __init__(
-        self, instrument: Instrument, settings: "Settings", load: "Callable[[], LanguageModel]"
+        self, instrument: Instrument, settings: "Settings", machine: "LanguageModel | Upstream"
     ) -> None:
         self.id = f"job_{uuid.uuid4().hex}"
         self.instrument = instrument
@@ -41,7 +42,7 @@ class Job:
         self.created = int(time.time())
         self.progress: Progress | None = None
         self.outcome: Future[Reading] = Future()
-        self._lab = Lab(load, watch=self._watch, background=True)
+        self._lab = Lab.of(machine, watch=self._watch)
         self._listeners: set[Callable[[], object]] = set()
         self.outcome.add_done_callback(lambda _: self._tell())
 
@@ -105,8 +106,8 @@ class Job:
 class Jobs:
     """The readings of one server. Whoever waits for one goes before jobs in the background."""
 
-    def __init__(self, model: "LanguageModel") -> None:
-        self._model = model
+    def __init__(self, machine: "LanguageModel | Upstream") -> None:
+        self._machine = machine
         self._waiting: list[tuple[Job, bool]] = []
         self._background: dict[str, Job] = {}  # ended ones in the order of their ends
         self._condition = threading.Condition()
@@ -117,7 +118,7 @@ class Jobs:
 
         **Errors:** `TooBusy` where too many wait.
         """
-        job = Job(instrument, settings, lambda: self._model)
+        job = Job(instrument, settings, self._machine)
         with self._condition:
             if len(self._waiting) >= WAITING:
                 raise TooBusy(f"instruments: {WAITING} readings wait already; ask again later.")

@@ -1,15 +1,15 @@
 """What every address of the server answers from: the model, under its names, and what stands beside it."""
 
-import time
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thermoscope.engine.request import Request
-from thermoscope.errors import ModelNotFound
 from thermoscope.server.answers import Answers
 from thermoscope.server.aside import Aside
+from thermoscope.server.logprobs import check_size
 from thermoscope.server.metrics import Metrics
+from thermoscope.server.names import Names
 from thermoscope.server.options import Options
 from thermoscope.server.traces.store import Traces
 from thermoscope.server.watch import Watch
@@ -18,54 +18,45 @@ if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
 
 
-class Service:
+class Service(Names):
     """One loaded model, which answers to its own name and to its aliases.
 
     `vectors`: what answers may be steered by, by name. `metrics`, `traces`: what is counted, and kept.
     """
 
     def __init__(self, model: "LanguageModel", options: Options) -> None:
+        super().__init__(model.name, options.aliases)
         self.model = model
-        self.names = list(dict.fromkeys([model.name, *options.aliases]))
         self.vectors = options.vectors
         self.max_tokens = options.max_tokens
         self.aside = Aside(model.runner)
         self.metrics = Metrics(model)
         self.traces = Traces(options.keep_traces)
-        self._started = int(time.time())
 
-    def known(self, name: str) -> str:
-        """The name, if the model answers to it.
+    def answers(
+        self,
+        *requests: Request,
+        client: Hashable = None,
+        traced: bool = False,
+        max_tokens: int | None = None,
+    ) -> Answers:
+        """Have the engine answer; the caller iterates, and cancels at the end.
 
-        **Errors:** `ModelNotFound`.
+        `client`: who asks, as `client_of` says. `traced`: keep every step. `max_tokens`: of an answer whose
+        request names no limit, at this address; None is the server's.
+
+        **Errors:** those of `Runner.submit`, and `InvalidRequest` for more alternatives than can be sent.
         """
-        if name not in self.names:
-            raise ModelNotFound(
-                f"The model {name!r} is not loaded here; expected {' or '.join(self.names)}. "
-                f"To give it another name, start the server with --alias."
-            )
-        return name
+        asked = [replace(self._bounded(request, max_tokens), client=client) for request in requests]
+        context = self.model.context
+        tokens = sum((request.sampling.max_tokens or context) * request.sampling.n for request in asked)
+        check_size("thermoscope.top_logprobs", max(request.alternatives for request in asked), tokens)
+        watch = Watch(self.metrics, self.traces if traced else None)
+        return Answers(self.model.runner, asked, watch)
 
-    def bounded(self, request: Request, default: int | None = None) -> Request:
-        """The request, with a limit of tokens where it names none.
-
-        `default`: of its address; None is the server's. Neither is more than the context leaves.
-        """
-        limit = default or self.max_tokens
+    def _bounded(self, request: Request, max_tokens: int | None) -> Request:
+        limit = max_tokens or self.max_tokens
         if request.sampling.max_tokens is not None or limit is None:
             return request
         room = max(1, self.model.context - len(request.prompt))  # where none is left, the engine says so
         return replace(request, sampling=replace(request.sampling, max_tokens=min(limit, room)))
-
-    def answers(self, *requests: Request, client: Hashable = None, traced: bool = False) -> Answers:
-        """Have the engine answer; the caller iterates, and cancels at the end.
-
-        `client`: who asks, as `client_of` says. `traced`: keep every step.
-        """
-        watch = Watch(self.metrics, self.traces if traced else None)
-        theirs = [replace(request, client=client) for request in requests]
-        return Answers(self.model.runner, theirs, watch)
-
-    def card(self, name: str) -> dict[str, Any]:
-        """A name of the model as `/v1/models` lists it."""
-        return {"id": name, "object": "model", "created": self._started, "owned_by": "thermoscope"}

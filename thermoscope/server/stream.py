@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from thermoscope.server.answers import Answers
 from thermoscope.server.envelope import joined
 from thermoscope.server.errors import describe
 
@@ -33,6 +32,13 @@ async def named(events: Pieces) -> AsyncIterator[bytes]:
         yield format_sse_event(data_str=_json(event), event=event["type"])
 
 
+class Answer(Protocol):
+    """What is under way somewhere, and can be ended."""
+
+    def cancel(self) -> None:
+        """End it; without effect once it is complete."""
+
+
 async def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
     """Pieces that each say something beside: under which id a trace is kept."""
     async for piece in pieces:
@@ -46,7 +52,7 @@ class Stream(EventSourceResponse):
     """
 
     def __init__(
-        self, pieces: Pieces, answers: Answers, frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed
+        self, pieces: Pieces, answers: Answer, frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed
     ) -> None:
         super().__init__(frames(pieces), headers=HEADERS)
         self._answers = answers

@@ -12,7 +12,7 @@ import httpx
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.upstream.events import Events
-from thermoscope.upstream.failure import broken_off, garbled, refused, unreachable
+from thermoscope.upstream.failure import broken_off, parsed, refused, unreachable
 
 TIMEOUT = httpx.Timeout(600, connect=5)  # seconds; a long prompt on a slow machine is silent for minutes
 # A connection is used once: a server may close one that waits at any moment, and the request that comes next
@@ -51,11 +51,11 @@ class Connection:
 
     def get(self, path: str) -> dict[str, Any]:
         """What stands at an address."""
-        return self._plain(self._received("GET", path, None))
+        return parsed(self._received("GET", path, None).content, self.url)
 
     def post(self, path: str, body: Mapping[str, Any], patience: float | None = None) -> dict[str, Any]:
         """The answer to a request. `patience`: seconds that each piece of it may take."""
-        return self._plain(self._received("POST", path, body, patience))
+        return parsed(self._received("POST", path, body, patience).content, self.url)
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a request, on an event loop."""
@@ -63,7 +63,7 @@ class Connection:
             response = await self._async.post(path, content=_encoded(body))
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
-        return self._plain(_successful(response))
+        return parsed(_successful(response).content, self.url)
 
     async def open(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         """A streamed answer once its status is known, to be read by `events` and closed by `aclose`."""
@@ -120,15 +120,6 @@ class Connection:
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from None
         return _successful(response)
-
-    def _plain(self, response: httpx.Response) -> dict[str, Any]:
-        try:
-            plain = json.loads(response.content)
-        except (ValueError, RecursionError):
-            plain = None
-        if not isinstance(plain, dict):
-            raise garbled(self.url, response.text)
-        return plain
 
 
 def _successful(response: httpx.Response) -> httpx.Response:

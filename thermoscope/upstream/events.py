@@ -1,10 +1,9 @@
 """Server-sent events as they come over the wire, as the JSON objects in them."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from thermoscope.upstream.failure import garbled, refused
+from thermoscope.upstream.failure import parsed, refused
 
 END = b"[DONE]"
 
@@ -39,12 +38,7 @@ class Events:
                 yield self._object(whole)
 
     def _object(self, data: bytes) -> dict[str, Any]:
-        try:
-            plain = json.loads(data)
-        except (ValueError, RecursionError):
-            plain = None
-        if not isinstance(plain, dict):
-            raise garbled(self._url, data.decode("utf-8", "replace"))
+        plain = parsed(data, self._url)
         if plain.get("error"):
             raise refused(502, data)
         return plain

@@ -51,9 +51,23 @@ def broken_off(url: str) -> UpstreamUnreachable:
     return UpstreamUnreachable(f"upstream: {url} broke off its answer; try again.")
 
 
-def garbled(url: str, got: str) -> UpstreamFailed:
-    """An answer that is not OpenAI's."""
-    return UpstreamFailed(f"upstream: got {got[:LONGEST]} from {url}, expected an answer in OpenAI's form.")
+def parsed(data: bytes, url: str) -> dict[str, Any]:
+    """The object that an answer is.
+
+    **Errors:** `UpstreamFailed` for what is none; NaN, which JSON lacks, could not go on to a client.
+    """
+    try:
+        plain = json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        plain = None
+    if isinstance(plain, dict):
+        return plain
+    got = data.decode("utf-8", "replace")[:LONGEST]
+    raise UpstreamFailed(f"upstream: got {got} from {url}, expected an answer in OpenAI's form.")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _error(body: bytes) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Choice:
         rank, in the place of another.
         """
         ranked = self.best
-        if ranked and ranked[-1].logprob <= self.chosen.logprob:
+        if ranked and self.chosen.logprob <= ranked[-1].logprob:
             ranked = ranked[:-1]
         if not self.whole or not ranked:
             return None

@@ -89,6 +89,17 @@ class Trace:
         }
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A step as a trace's keeper takes it, with the text that came with it. Its answer's end comes apart."""
+
+    choice: int
+    text: str
+    step: Step
+    finish_reason: None = None
+    trace: None = None
+
+
 def _logprob(shown: float, own: float | None, partial: Partial | None) -> float | list[Any] | None:
     if own == 1:
         return shown

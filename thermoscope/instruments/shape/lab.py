@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.trace import Trace
     from thermoscope.models.intervention import Intervention
     from thermoscope.models.model import Model
+    from thermoscope.upstream.upstream import Upstream
 
 Item = TypeVar("Item")
 NATIVE_TIE = 1e-9  # nats; the native step gives a row the same bits in any company, and sums differ by an ulp
@@ -42,6 +43,8 @@ class Lab:
 
     - `load`: gives the model, when an instrument first asks for it. `watch`: told of every progress.
     - `background`: a server's, which lets requests of other people go first.
+
+    `upstream` is another server, where that is looked at instead of a model here.
     """
 
     def __init__(
@@ -51,12 +54,24 @@ class Lab:
         watch: Callable[[Progress], None] | None = None,
         background: bool = False,
     ) -> None:
+        self.upstream: Upstream | None = None
         self._load = load
         self._model: LanguageModel | None = None
         self._packing: Model | None = None
         self._watch = watch
         self.background = background
         self._cancelled = threading.Event()
+
+    @classmethod
+    def of(cls, machine: "LanguageModel | Upstream", *, watch: Callable[[Progress], None]) -> Self:
+        """A server's, for the model that it has loaded or for the other server that it stands before."""
+        from thermoscope.upstream.upstream import Upstream
+
+        if not isinstance(machine, Upstream):
+            return cls(lambda: machine, watch=watch, background=True)
+        lab = cls(_nowhere, watch=watch, background=True)
+        lab.upstream = machine
+        return lab
 
     @property
     def model(self) -> "LanguageModel":
@@ -75,6 +90,14 @@ class Lab:
     def loaded(self) -> "LanguageModel | None":
         """The model, if this reading used one."""
         return self._model
+
+    @property
+    def seen(self) -> dict[str, str] | None:
+        """What a reading that was taken here says of the model; None if it used none."""
+        if self.upstream is not None:
+            return {"name": self.upstream.name, "precision": f"upstream at {self.upstream.connection.url}"}
+        model = self._model
+        return None if model is None else {"name": model.name, "precision": model.precision}
 
     @property
     def cancelled(self) -> bool:
@@ -271,3 +294,7 @@ class Lab:
                 f"{param}: got {len(tokens)} tokens, expected at most {self.model.context}, the context.",
                 param=param,
             )
+
+
+def _nowhere() -> "LanguageModel":
+    raise InvalidRequest("model: none is loaded here, expected one; start the server without --upstream.")

@@ -6,9 +6,12 @@ The twenty alternatives are most of a step, and most steps are never opened: as 
 
 import json
 import struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thermoscope.engine.trace import Alternative, Step
+
+if TYPE_CHECKING:
+    from thermoscope.upstream.trace import Step as Seen
 
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -23,8 +26,10 @@ class Row(NamedTuple):
     texts: str | None
 
 
-def pack(step: Step) -> Row:
-    """The row of a step."""
+def pack(step: "Step | Seen") -> Row:
+    """The row of a step; one of an upstream is JSON as a whole."""
+    if not isinstance(step, Step):
+        return Row(_json(step.to_dict()), None, None)
     plain = _json(step.to_dict(alternatives=False))
     if step.record is None or not step.record.alternatives:
         return Row(plain, None, None)
@@ -36,7 +41,7 @@ def pack(step: Step) -> Row:
 def unpack(row: Row) -> dict[str, Any]:
     """The step as `Step.to_dict` gives it."""
     plain: dict[str, Any] = json.loads(row.plain)
-    if "logprob" not in plain:
+    if "logprob" not in plain or "alternatives" in plain:
         return plain
     if row.best is None or row.texts is None:
         return plain | {"alternatives": []}

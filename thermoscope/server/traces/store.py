@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thermoscope.engine.trace import Trace
 from thermoscope.errors import ThermoscopeError, TraceNotFound
-from thermoscope.server.traces.tables import Summary, Tables
+from thermoscope.server.traces.tables import Answer, Summary, Tables
 
 if TYPE_CHECKING:
     from thermoscope.engine.sequence import Delta
+    from thermoscope.upstream.trace import Piece
+    from thermoscope.upstream.trace import Trace as SeenTrace
 
 KEPT = 256  # traces in memory
 KEPT_STEPS = 2**17  # of all of them together: about 100 MB
@@ -44,7 +45,7 @@ class Traces:
         self._queue: queue.SimpleQueue[tuple[Callable[[], object], Then] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
 
-    def begin(self, answers: Sequence[Trace]) -> str:
+    def begin(self, answers: Sequence[Answer]) -> str:
         """Open a trace of these answers, which have no steps yet; their choices are numbered through."""
         trace = f"trace_{uuid.uuid4().hex}"
         heads = [replace(answer, choice=choice) for choice, answer in enumerate(answers)]
@@ -52,9 +53,13 @@ class Traces:
         self._put(lambda: self._begin(trace, heads))
         return trace
 
-    def add(self, trace: str, delta: "Delta", then: Then) -> None:
+    def add(self, trace: str, delta: "Delta | Piece", then: Then) -> None:
         """Keep a delta; once it is written, or could not be, `then` is told, on another thread."""
         self._put(lambda: self._add(trace, delta), then)
+
+    def finish(self, trace: str, answer: "SeenTrace") -> None:
+        """An answer is complete, and its last step came before that was said."""
+        self._put(lambda: self._finish(trace, answer))
 
     def follow(self, then: Then) -> None:
         """Tell `then` once all that came before is written."""
@@ -129,14 +134,14 @@ class Traces:
             if last:
                 return
 
-    def _begin(self, trace: str, heads: Sequence[Trace]) -> None:
+    def _begin(self, trace: str, heads: Sequence[Answer]) -> None:
         for head in heads:
             self._rows[trace, head.choice] = [self._tables.begin(trace, head), 0]
         if self._path is None:
             self._sizes[trace] = 0
             self._forget()
 
-    def _add(self, trace: str, delta: "Delta") -> None:
+    def _add(self, trace: str, delta: "Delta | Piece") -> None:
         row = self._rows.get((trace, delta.choice))
         if row is None:
             return  # the answer is cut, or its beginning could not be written: nobody waits for this
@@ -146,6 +151,10 @@ class Traces:
             self._sizes[trace] += 1
         if delta.trace is not None:
             self._tables.end(row[0], replace(delta.trace, choice=delta.choice), delta.finish_reason)
+
+    def _finish(self, trace: str, answer: "SeenTrace") -> None:
+        if (row := self._rows.get((trace, answer.choice))) is not None:
+            self._tables.end(row[0], answer, answer.finish_reason)
 
     def _end(self, trace: str) -> None:
         for choice in range(self._open.pop(trace, 0)):

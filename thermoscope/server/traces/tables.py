@@ -6,11 +6,17 @@ import sqlite3
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from thermoscope.engine.trace import FinishReason, Step, Trace
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.traces.coding import Row, pack, unpack
+
+if TYPE_CHECKING:
+    from thermoscope.upstream.trace import Step as SeenStep
+    from thermoscope.upstream.trace import Trace as SeenTrace
+
+Answer = TypeVar("Answer", "Trace", "SeenTrace")  # of the engine here, or of another server
 
 FORM = 1  # of the tables; a file of another is refused
 NAME = 0x7468726D  # "thrm", which marks the file as one of ours
@@ -58,7 +64,7 @@ class Tables:
     def __exit__(self, *error: Any) -> None:
         self._base.__exit__(*error)
 
-    def begin(self, trace: str, head: Trace) -> int:
+    def begin(self, trace: str, head: Answer) -> int:
         """Write an answer down that has no steps yet, and give its row."""
         row = self._base.execute(
             "INSERT INTO answer (trace, choice, created, head) VALUES (?, ?, ?, ?)",
@@ -67,11 +73,11 @@ class Tables:
         assert row is not None
         return row
 
-    def add(self, row: int, position: int, shown: str, step: Step) -> None:
+    def add(self, row: int, position: int, shown: str, step: "Step | SeenStep") -> None:
         """Write a step of an answer down. `shown`: the characters that could be shown with it."""
         self._base.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?)", (row, position, shown, *pack(step)))
 
-    def end(self, row: int, head: Trace, reason: FinishReason | None) -> None:
+    def end(self, row: int, head: Answer, reason: FinishReason | str | None) -> None:
         """An answer is complete."""
         self._base.execute(
             "UPDATE answer SET head = ?, finish_reason = ? WHERE id = ?", (_head(head), reason, row)
@@ -147,7 +153,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     return base
 
 
-def _head(trace: Trace) -> str:
+def _head(trace: Answer) -> str:
     plain = replace(trace, steps=[]).to_dict()
     del plain["steps"]
     return json.dumps(plain, ensure_ascii=False, allow_nan=False)

@@ -40,12 +40,16 @@ async def _answer(service: Service, address: Address, body: dict[str, Any], exch
     service.known(body["model"])
     connection = service.upstream.connection
     request = passed(address, body, service.upstream.abilities)
-    wording = Wording(request, connection.url)
     if request.sent.get("stream"):
         response = await connection.open(address, request.sent)
-        return Stream(_pieces(service, response, wording), _Open(response))
+        wording = Wording(request, connection.url, service.traces)
+        return Stream(_pieces(service, response, wording), _Open(response, wording))
     answer = await _unless_gone(exchange, connection.ask(address, request.sent))
-    return JSONResponse(wording.reword(answer, streamed=False))
+    wording = Wording(request, connection.url, service.traces)
+    try:
+        return JSONResponse(wording.reword(answer, streamed=False))
+    finally:
+        wording.end()
 
 
 async def _pieces(
@@ -58,12 +62,14 @@ async def _pieces(
 class _Open:
     """An answer that the other server is still at; to close it tells that server that nobody listens."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, wording: Wording) -> None:
         self._response = response
+        self._wording = wording
         self._closing: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
         """Close it."""
+        self._wording.end()
         self._closing = asyncio.create_task(self._response.aclose())
 
 

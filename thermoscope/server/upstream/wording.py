@@ -2,33 +2,41 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from thermoscope.server.traces.store import Traces
 from thermoscope.server.upstream.request import Passed
 from thermoscope.upstream.logprobs import Choice, Shown, choices
-from thermoscope.upstream.trace import Step, Trace
+from thermoscope.upstream.trace import Piece, Step, Trace
 
 
 class Wording:
-    """One request's answers, at once or in pieces; `traces` holds what was seen of them so far."""
+    """One request's answers, at once or in pieces. `keeper` keeps what was seen of them, if that is asked."""
 
-    def __init__(self, passed: Passed, upstream: str) -> None:
+    def __init__(self, passed: Passed, upstream: str, keeper: Traces) -> None:
         self._passed = passed
-        self._upstream = upstream
-        self._traces: dict[int, Trace] = {}
+        self._keeper = keeper
+        answers = passed.sent.get("n") or 1
+        self._seen = [
+            Trace(passed.model, upstream, passed.sight, passed.sampling, choice=choice)
+            for choice in range(answers if isinstance(answers, int) else 1)
+        ]
+        self._trace = keeper.begin(self._seen) if passed.traced else None
         self._last: dict[int, float] = {}
         self._offsets: dict[int, int] = {}
 
-    @property
-    def traces(self) -> list[Trace]:
-        """In the order of their choices."""
-        return [self._traces[index] for index in sorted(self._traces)]
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self._trace is not None:
+            self._keeper.end(self._trace)
 
     def reword(self, answer: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
-        """The same answer or piece, under the client's name of the model, nothing missing and nothing extra."""
+        """The same answer or piece, under the client's name of the model, with nothing missing."""
         for choice in answer.get("choices") or ():
             self._complete(choice, streamed)
-        return answer | {"model": self._passed.model}
+        tag = {} if self._trace is None else {"thermoscope": {"trace": self._trace}}
+        return answer | {"model": self._passed.model} | tag
 
     def _complete(self, choice: dict[str, Any], streamed: bool) -> None:
         index = choice.setdefault("index", 0)
@@ -40,7 +48,8 @@ class Wording:
         tokens = choices(choice.get("logprobs"))
         if self._passed.looks:
             steps = self._steps(index, tokens, streamed)
-            self._follow(index, choice, steps)
+            if self._trace is not None:
+                self._keep(self._trace, index, choice, steps)
             if self._passed.steps:
                 choice["thermoscope"] = {"steps": [step.to_dict() for step in steps]}
         choice["logprobs"] = self._logprobs(index, tokens) if self._passed.logprobs and tokens else None
@@ -53,17 +62,17 @@ class Wording:
         ms = round(1000 * (now - since), 3) if streamed and since is not None and len(tokens) == 1 else None
         return [Step(token, self._passed.sight, ms) for token in tokens]
 
-    def _follow(self, index: int, choice: Mapping[str, Any], steps: Sequence[Step]) -> None:
-        trace = self._traces.setdefault(
-            index,
-            Trace(
-                self._passed.model, self._upstream, self._passed.sight, self._passed.sampling, choice=index
-            ),
-        )
+    def _keep(self, trace: str, index: int, choice: Mapping[str, Any], steps: Sequence[Step]) -> None:
+        if index >= len(self._seen):  # more answers than were asked for
+            return
         said = choice.get("message") or choice.get("delta") or choice
-        trace.text += said.get("content") or said.get("text") or ""
-        trace.finish_reason = choice.get("finish_reason") or trace.finish_reason
-        trace.steps += steps
+        text = said.get("content") or said.get("text") or ""
+        self._seen[index].text += text
+        for at, step in enumerate(steps, 1):
+            self._keeper.add(trace, Piece(index, text if at == len(steps) else "", step), lambda _: None)
+        if choice.get("finish_reason") is not None:
+            self._seen[index].finish_reason = str(choice["finish_reason"])
+            self._keeper.finish(trace, replace(self._seen[index]))
 
     def _logprobs(self, index: int, tokens: Sequence[Choice]) -> dict[str, Any]:
         """What the client asked for, of all that came; in the form of its address, whichever it came in."""

@@ -1,0 +1,256 @@
+"""Real servers behind ours: llama.cpp's and vLLM's, on the default model's weights.
+
+llama-server is found as llama.cpp's other programs are. vLLM is the Python of an environment that has it,
+named by THERMOSCOPE_VLLM. Both are asked for the whole distribution once, so that bounds from twenty tokens
+can be held against it.
+"""
+
+import contextlib
+import math
+import os
+import socket
+import subprocess
+import time
+from dataclasses import replace
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import torch
+import transformers
+
+from tests.server.conftest import running
+from thermoscope import instruments
+from thermoscope.bench import llama
+from thermoscope.instruments.shape.lab import Lab
+from thermoscope.laws import boltzmann, truncation
+from thermoscope.server.upstream.app import create_app
+from thermoscope.upstream.upstream import Upstream, open_upstream
+
+pytestmark = pytest.mark.peer
+
+VLLM = "THERMOSCOPE_VLLM"
+PATIENCE = 240  # seconds until a server is up
+VOCABULARY = 49_152
+PROMPT = "The capital of France is"
+TWENTY = {"top_logprobs": 20, "completion_logprobs": 20}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@contextlib.contextmanager
+def started(command, log, environment):
+    """A server's address once it answers; it is ended afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [*map(str, command), "--host", "127.0.0.1", "--port", str(port)],
+            **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, "env": os.environ | environment},
+        )
+        try:
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until and process.poll() is None:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"http://127.0.0.1:{port}/health").is_success:
+                        yield f"http://127.0.0.1:{port}"
+                        return
+                time.sleep(0.5)
+            pytest.fail(log.read_text()[-2000:])
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def weights(smollm2, tmp_path_factory):
+    """The GGUF's weights as a folder of Hugging Face's form."""
+    folder = tmp_path_factory.mktemp("weights")
+    there = {"gguf_file": smollm2.name}
+    network = transformers.AutoModelForCausalLM.from_pretrained(smollm2.parent, dtype=torch.bfloat16, **there)
+    plain = transformers.LlamaForCausalLM(transformers.LlamaConfig(**network.config.to_dict()))
+    plain.to(torch.bfloat16).load_state_dict(network.state_dict())
+    del plain.config.quantization_config
+    plain.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(smollm2.parent, **there).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["llama-server", "vllm"])
+def peer(request, tmp_path_factory):
+    log = tmp_path_factory.mktemp("log") / "log"
+    if request.param == "llama-server":
+        folder = llama.find()
+        if folder is None or not (folder / "llama-server").is_file():
+            pytest.skip(f"llama-server: not found; name the folder of llama.cpp's programs in {llama.FOLDER}")
+        model = request.getfixturevalue("smollm2")
+        command = [folder / "llama-server", "-m", model, "-c", 4096, "-np", 2, "--alias", "peer"]
+        environment = llama.environment(folder)
+    else:
+        python = os.environ.get(VLLM)
+        if not python:
+            pytest.skip(f"vLLM: name the Python of its environment in {VLLM}")
+        model = request.getfixturevalue("weights")
+        command = [
+            python,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            model,
+            "--served-model-name",
+            "peer",
+        ]
+        command += ["--dtype", "bfloat16", "--max-model-len", 1024, "--enforce-eager", "--max-logprobs", -1]
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+        environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "2"}
+    with started(command, log, environment) as address:
+        yield request.param, address
+
+
+@pytest.fixture(scope="module")
+def upstream(peer):
+    """As a server is that shows twenty tokens, and does not say how many there are."""
+    _, address = peer
+    found = open_upstream(address, vocabulary=VOCABULARY)
+    yield Upstream(found.connection, replace(found.abilities, **TWENTY))
+    found.connection.close()
+
+
+@pytest.fixture(scope="module")
+def client(upstream):
+    """OpenAI's own, over a port of ours."""
+    with running(create_app(upstream)) as address:
+        yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", _strict_response_validation=True)
+
+
+@pytest.fixture(scope="module")
+def truth(peer, upstream):
+    """The whole distribution after the prompt in a chat, as log-probabilities."""
+    whole = Upstream(upstream.connection, replace(upstream.abilities, top_logprobs=VOCABULARY))
+    (answer,) = whole.speak(PROMPT, chat=True, max_tokens=1, temperature=1, seed=0)
+    log_p = np.array([each.logprob for each in answer.tokens[0].best])
+    assert len(log_p) == VOCABULARY
+    assert math.fsum(np.exp(log_p)) == pytest.approx(1, abs=1e-3)
+    return log_p
+
+
+def test_what_was_found(peer, upstream):
+    name, _ = peer
+    found = upstream.abilities
+    print(found.summary())
+    assert found.logprobs == "raw"
+    assert found.chat
+    assert found.completions
+    assert found.streamed_logprobs
+    assert found.n
+    assert found.seed
+    assert found.vocabulary == VOCABULARY
+    assert found.context == (1024 if name == "vllm" else 2048)  # of a slot
+    assert ("named" in found.tools) == (name == "vllm")  # this model's own template knows no tools
+
+
+def test_a_chat_and_its_stream_say_the_same(client):
+    asked = {
+        "model": "peer", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 12,
+        "temperature": 0, "logprobs": True, "top_logprobs": 3,
+        "extra_body": {"thermoscope": {"steps": True, "trace": True}},
+    }  # fmt: skip
+    whole = client.chat.completions.create(**asked)
+    pieces = list(client.chat.completions.create(**asked, stream=True))
+    said = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+    (choice,) = whole.choices
+    assert said == choice.message.content
+    tokens = choice.logprobs.content
+    assert len(tokens) == 12
+    assert all(len(each.top_logprobs) == 3 for each in tokens)
+    steps = choice.thermoscope["steps"]
+    streamed = [step for piece in pieces for each in piece.choices for step in each.thermoscope["steps"]]
+    assert [step["text"] for step in steps] == [step["text"] for step in streamed]
+    assert all(step["entropy"][0] <= step["entropy"][1] for step in steps)
+    kept = httpx.get(f"{client.base_url}traces/{whole.thermoscope['trace']}").json()
+    assert kept["status"] == "complete"
+    assert [step["text"] for step in kept["choices"][0]["steps"]] == [step["text"] for step in steps]
+
+
+def test_a_completion_has_openais_form(client):
+    answer = client.completions.create(
+        model="peer", prompt=PROMPT, max_tokens=3, temperature=0, logprobs=2, extra_body={"seed": 1}
+    )
+    (choice,) = answer.choices
+    logprobs = choice.logprobs
+    assert "".join(logprobs.tokens) == choice.text
+    assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.text_offset) == 3
+    assert [len(each) for each in logprobs.top_logprobs] == [2, 2, 2]
+
+
+def test_tools_go_through(peer, client):
+    if peer[0] != "vllm":
+        pytest.skip("llama-server calls no tools through a template that knows none")
+    asked = {
+        "model": "peer", "messages": [{"role": "user", "content": "The weather in Paris?"}], "max_tokens": 64,
+        "tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}},
+        "temperature": 0,
+    }  # fmt: skip
+    (choice,) = client.chat.completions.create(**asked).choices
+    (call,) = choice.message.tool_calls
+    assert call.function.name == "weather"
+    streamed = ""
+    for piece in client.chat.completions.create(**asked, stream=True):
+        for choice in piece.choices:
+            for each in choice.delta.tool_calls or ():
+                streamed += each.function.arguments or ""
+    assert streamed == call.function.arguments
+
+
+def test_errors_have_openais_form(client):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="peer", messages="no", max_tokens=1)
+    assert set(refused.value.body) == {"message", "type", "param", "code"}
+
+
+def test_temperature_within_its_bounds(upstream, truth):
+    temperatures = [0.3, 0.7, 1.0, 1.5]
+    reading = read(upstream, "temperature", temperatures=temperatures, samples=1, max_tokens=4)
+    for row in reading.table("temperatures").to_dict()["rows"]:
+        tempered = boltzmann.log_probabilities(truth, row["temperature"])
+        print(row)
+        assert inside(row, "entropy", float(boltzmann.thermodynamics(truth, row["temperature"]).entropy))
+        assert inside(row, "top_probability", math.exp(tempered.max()))
+        assert inside(row, "unseen", math.fsum(np.exp(np.sort(tempered)[:-20])), 0.02)
+
+
+@pytest.mark.parametrize("top_p", [0.5, 0.9])
+def test_nucleus_within_its_bounds(upstream, truth, top_p):
+    reading = read(upstream, "nucleus", top_p=top_p, max_tokens=8)
+    (row,) = reading.table("next").to_dict()["rows"]
+    print(row)
+    size = len(truncation.nucleus(truth, top_p).ids)
+    assert row["size_low"] - 1 <= size <= row["size_high"] + 1  # two answers lie apart by what bf16 rounds
+    assert len(reading.table("along").rows) > 0
+
+
+def test_boltzmann_within_its_bounds(upstream, truth):
+    reading = read(upstream, "boltzmann", temperature=0.7)
+    (row,) = reading.table("whole").to_dict()["rows"]
+    print(row)
+    assert inside(row, "z", math.fsum(np.exp(boltzmann.exponents_of(truth, 0.7))))
+    assert inside(row, "entropy", float(boltzmann.thermodynamics(truth, 0.7).entropy))
+
+
+def read(upstream, card, **settings):
+    instrument = instruments.instrument(card)
+    lab = Lab.of(upstream, watch=lambda _: None)
+    reading = instrument.read(instrument.settings.parse({"prompt": PROMPT, "chat": True} | settings), lab)
+    assert reading.passed, reading.checks
+    return reading
+
+
+def inside(row, key, value, slack=0.01):
+    """Two answers of a server lie apart by what bf16 rounds, and by its company in the batch."""
+    return row[f"{key}_low"] - slack <= value <= row[f"{key}_high"] + slack

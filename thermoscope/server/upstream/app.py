@@ -1,0 +1,40 @@
+"""The addresses of a server that stands before another one."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from thermoscope.server import instruments, names
+from thermoscope.server.frame import frame
+from thermoscope.server.jobs import Jobs
+from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.traces import route as traces
+from thermoscope.server.upstream import route
+from thermoscope.server.upstream.service import Service
+from thermoscope.upstream.upstream import Upstream
+
+
+def create_app(upstream: Upstream, options: Options = DEFAULTS) -> FastAPI:
+    """The server of a model that another server runs."""
+    service = Service(upstream, options)
+    app = frame(
+        options, "Another server's model behind the OpenAI API, its steps in sight as far as it shows them."
+    )
+    route.install(app, service)
+    traces.install(app, service.traces)
+    app.state.traces = service.traces
+    names.install(app, service)
+    app.state.jobs = Jobs(upstream)
+    instruments.install(app, app.state.jobs)
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """That the server stands, and what was found of the one behind it."""
+        return service.health()
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> RedirectResponse:
+        return RedirectResponse("/docs")  # the page draws values, and here many are bounds
+
+    return app

@@ -1,0 +1,33 @@
+"""Bring a server before another one up on a port."""
+
+import contextlib
+import sys
+from dataclasses import replace
+
+import uvicorn
+
+from thermoscope.server.options import DEFAULTS, Options
+from thermoscope.server.serve import open_port
+from thermoscope.server.upstream.app import create_app
+from thermoscope.upstream.upstream import Upstream
+
+GRACE = 8  # seconds for answers under way to end, at a stop
+
+
+def serve(
+    upstream: Upstream, *, host: str = "127.0.0.1", port: int = 8000, options: Options = DEFAULTS
+) -> None:
+    """Answer until Ctrl-C or SIGTERM, from what another server says; what was found of it is printed.
+
+    `options.hosts` are names that requests may address beside `host`, localhost and any address.
+
+    **Errors:** `InvalidRequest` where the port is taken, or the host is not this machine's.
+    """
+    listener = open_port(host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    app = create_app(upstream, replace(options, hosts=(host, *(options.hosts or ()))))
+    print(upstream.abilities.summary(), file=sys.stderr)
+    print(f"{upstream.connection.url} answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, lifespan="off")
+    with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
+        uvicorn.Server(config).run(sockets=[listener])
