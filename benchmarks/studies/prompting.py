@@ -151,7 +151,10 @@ def table(rows: dict[str, dict[str, Any]]) -> Table:
 def draw(rows: dict[str, dict[str, Any]]) -> Any:
     """A panel for each task: the part of the gain that steering each layer has."""
     columns = 2 if len(rows) > 1 else 1
-    figure = make_subplots(-(-len(rows) // columns), columns, subplot_titles=list(rows), shared_xaxes=True)
+    names = [
+        name if any(_ends(row)) else f"{name}: no effect of the prompt found" for name, row in rows.items()
+    ]
+    figure = make_subplots(-(-len(rows) // columns), columns, subplot_titles=names, shared_xaxes=True)
     for number, row in enumerate(rows.values()):
         place = {"row": number // columns + 1, "col": number % columns + 1}
         for method, colour in zip(METHODS, COLOURS, strict=False):
@@ -161,8 +164,14 @@ def draw(rows: dict[str, dict[str, Any]]) -> Any:
                 **place,
             )  # fmt: skip
             _band(figure, [ends for _, ends in row["layers"][method]], colour, place)
+    figure.update_xaxes(title_text="layer that is steered", row=(len(rows) + 1) // 2)
     figure.update_layout(title="Part of the prompt's gain in accuracy that one vector has, by layer")
     return figure
+
+
+def _ends(row: dict[str, Any]) -> list[Any]:
+    """The intervals of every method at every layer; None where the prompt's own gain may be 0."""
+    return [ends for method in METHODS for _, ends in row["layers"][method]]
 
 
 def _band(figure: Any, ends: list[Any], colour: str, place: dict[str, int]) -> None:

@@ -116,7 +116,7 @@ def measure(lab: Lab, chain: Chain, number: int) -> dict[str, Any]:
         later.append(float(change.mean()) if len(change) else 0.0)
         first = int(dice.integers(len(chain.prompt), chain.asked - len(step.tokens) + 1))
         span = range(first, first + len(step.tokens))
-        controls.append(run.changed([Suppress(span)]).answer - run.answer)
+        controls.append(run.changed([Suppress(span)], first=run.before_answer).answer - run.answer)
     scores = vertical(run)
     return {
         "tokens": len(chain.reasoning),
@@ -296,6 +296,10 @@ def draw(result: dict[str, Any]) -> Any:
         _bars(figure, name, list(lines), [line[key] for line in lines.values()], row=1, col=2)
     first, second = result["receivers"]["kurtosis"]
     figure.add_scatter(x=first, y=second, mode="markers", marker={"size": 4}, name="a head", row=2, col=1)
+    figure.update_xaxes(title_text="in the first half", row=2, col=1)
+    edge = 0.05 * (max(second) - min(second))  # kurtosis has no zero to begin at
+    room = [min(second) - edge, max(second) + edge]
+    figure.update_yaxes(title_text="in the second", range=room, row=2, col=1)
     for effect, tests in result["receivers"]["tested"].items():
         name = "with the answer's" if effect == "hidden" else "with later tokens'"
         _bars(figure, name, list(tests), list(tests.values()), row=2, col=2)

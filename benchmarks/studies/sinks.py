@@ -48,8 +48,10 @@ def read(study: Study, keys: Sequence[Key]) -> Iterator[tuple[Key, dict[str, Any
         passage = study.passages[number]
         tokens = (*passage.prompt, *passage.following)
         hidden = [] if setting == FULL else windowed(len(tokens), budget, setting)
-        seen = study.lm.runner.call(partial(replay, study.lm.model, tokens, interventions=hidden))
-        yield (setting, number), {"nats": -float(seen.logprobs[budget:].sum())}
+        seen = study.lm.runner.call(
+            partial(replay, study.lm.model, tokens, first=budget, interventions=hidden)
+        )
+        yield (setting, number), {"nats": -float(seen.logprobs.sum())}
 
 
 def windowed(length: int, budget: int, sinks: int) -> list[Suppress]:
@@ -114,7 +116,8 @@ def draw(result: dict[str, Any]) -> Any:
     )  # fmt: skip
     full = result["settings"][FULL]["perplexity"]["value"]
     figure.add_hline(y=full, line_dash="dash", line_color="#2ca02c", row=1, col=1)
-    figure.update_yaxes(type="log", row=1, col=1)
+    ticks = [step * 10**decade for decade in range(4) for step in (1, 2, 5)]
+    figure.update_yaxes(type="log", tickvals=ticks, row=1, col=1)
     figure.update_xaxes(title_text="sinks that are kept")
     title = f"{result['prefix']} slots kept; {result['passages']} passages; dashed: all tokens seen"
     figure.update_layout(title_text=title, legend={"orientation": "h", "y": -0.15})

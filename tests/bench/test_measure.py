@@ -29,8 +29,8 @@ def test_all_say_so_many_tokens_greedily(lm):
 
 
 def test_even_answers_end_together(lm):
-    """A prompt of 40 is read in two steps while another waits, too, in three by itself; whoever speaks already
-    says a token in each of them.
+    """A prompt of 40 is read in two steps while another waits, too, in three by itself; and in each of them
+    those who speak already say a token.
     """
     done = measure.decode(lm, PROMPTS, 9, even=True)
     assert [len(said) for said in done.tokens] == [14, 12, 9]

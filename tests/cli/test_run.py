@@ -75,7 +75,8 @@ def test_loading_options_reach_the_loader(model: FakeModel, command: Command) ->
 def test_a_vector_reaches_the_engine(model: FakeModel, command: Command, tmp_path: Path) -> None:
     Steering("tiny", "llama", 3, {2: torch.ones(4)}).save(tmp_path / "v.gguf")
     assert command("run", "Hi", "--steer", str(tmp_path / "v.gguf")).code == 0
-    assert model.steered.vectors[2].tolist() == [1, 1, 1, 1]
+    (added,) = model.steered
+    assert (added.layer, added.vector.tolist()) == (2, [1, 1, 1, 1])
     assert command("run", "Hi").code == 0
     assert model.steered == ()
 

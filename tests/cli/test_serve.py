@@ -12,6 +12,7 @@ from tests.cli.conftest import Command
 from tests.cli.fakes import FakeModel
 from thermoscope.engine.steering import Steering
 from thermoscope.server import serve as server
+from thermoscope.server.options import Options
 
 
 @pytest.fixture
@@ -33,11 +34,16 @@ def port() -> int:
 
 
 def test_options_reach_the_loader_and_the_server(
-    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int
+    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int, tmp_path: Path
 ) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("another\n\n  third \n")
     done = command(
         *("serve", "--port", str(port), "--alias", "gpt-4o", "--alias", "small", "--slots", "3"),
-        *("--allowed-host", "box.example"),
+        *("--allowed-host", "box.example", "--allow-origin", "https://app.example", "--allow-origin", "*"),
+        *("--api-key", "one key", "--api-key", f"@{keys}", "--log-format", "json"),
+        *("--keep-traces", str(tmp_path / "traces.db")),
+        *("--queue", "9", "--timeout", "30", "--grace", "2.5"),
         *("--model", "x.gguf", "--precision", "fp32", "--context", "99", "--threads", "2"),
     )
     assert done.code == 0, done.err
@@ -46,10 +52,18 @@ def test_options_reach_the_loader_and_the_server(
         **{"slots": 3, "progress": True},
     }
     (call,) = served
-    assert call == {
-        **{"model": model, "host": "127.0.0.1", "port": port, "vectors": {}},
-        **{"aliases": ["gpt-4o", "small"], "hosts": ["box.example"]},
-    }
+    options = Options(
+        aliases=["gpt-4o", "small"],
+        hosts=["box.example"],
+        keys=["one key", "another", "third"],
+        origins=["https://app.example", "*"],
+        keep_traces=tmp_path / "traces.db",
+        log="json",
+        queue=9,
+        timeout=30.0,
+        grace=2.5,
+    )
+    assert call == {"model": model, "host": "127.0.0.1", "port": port, "options": options}
     assert model.closed == 1
 
 
@@ -60,7 +74,7 @@ def test_vectors_are_loaded_under_their_names(
     done = command("serve", "--port", str(port), "--steer", f"formal={tmp_path / 'v=1.gguf'}")
     assert done.code == 0, done.err
     (call,) = served
-    assert call["vectors"]["formal"].vectors[2].tolist() == [1, 1, 1, 1]
+    assert call["options"].vectors["formal"].vectors[2].tolist() == [1, 1, 1, 1]
 
 
 def test_json_says_where_in_one_line(
@@ -74,8 +88,12 @@ def test_json_says_where_in_one_line(
     assert done.out.count("\n") == 1
 
 
-def test_an_open_address_needs_insecure(
-    model: FakeModel, served: list[dict[str, Any]], command: Command, port: int
+def test_an_open_address_needs_a_key_or_insecure(
+    model: FakeModel,
+    served: list[dict[str, Any]],
+    command: Command,
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done = command("serve", "--host", "0.0.0.0", "--port", str(port))
     assert done.code == 2
@@ -84,6 +102,36 @@ def test_an_open_address_needs_insecure(
     assert (model.loaded, served) == ({}, [])
     assert command("serve", "--host", "0.0.0.0", "--port", str(port), "--insecure").code == 0
     assert served[0]["host"] == "0.0.0.0"
+    assert command("serve", "--host", "0.0.0.0", "--port", str(port), "--api-key", "k").code == 0
+    monkeypatch.setenv("THERMOSCOPE_API_KEY", "secret")
+    assert command("serve", "--host", "0.0.0.0", "--port", str(port)).code == 0
+    assert served[2]["options"].keys == ["secret"]
+    assert "secret" not in repr(served[2]["options"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--api-key", ""), "--api-key: got one that is empty"),
+        (("--api-key", " k"), "--api-key: got one that is empty or has control characters or spaces"),
+        (("--api-key", "secr\x07et"), "--api-key: got one that is empty or has control characters"),
+        (("--api-key", "@no/such/file"), "--api-key: got @no/such/file, expected a text file"),
+        (("--api-key", "@/dev/null"), "--api-key: got @/dev/null, a file without a key"),
+        (("--allow-origin", "app.example"), "--allow-origin: got 'app.example', expected such as https://"),
+        (("--allow-origin", "https://app.example/"), "--allow-origin: got 'https://app.example/'"),
+        (("--keep-traces", "/no/such/folder/x.db"), "keep-traces: got /no/such/folder/x.db, expected"),
+        (("--log-format", "xml"), "xml"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_model_loads(
+    model: FakeModel, served: list[dict[str, Any]], command: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    done = command("serve", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert "secr" not in done.err
+    assert (model.loaded, served) == ({}, [])
 
 
 def test_localhost_is_not_open(

@@ -9,7 +9,7 @@ from thermoscope.engine.replay import replay
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.models import pack
 from thermoscope.models.checkpoint import open_checkpoint
-from thermoscope.models.intervention import Add, Patch, Suppress
+from thermoscope.models.intervention import Add, Overwrite, Patch, Suppress
 from thermoscope.models.model import Model
 
 RANDOM = torch.Generator().manual_seed(3)
@@ -101,3 +101,6 @@ def test_what_does_not_fit_is_refused(model):
         Batch(model, [[5] * 257])
     with pytest.raises(InvalidRequest, match="patch: layer: got 4"):
         Batch(model, [[5, 6]]).run([[Patch(4, [1], torch.zeros(1, model.config.hidden))]])
+    memory = torch.zeros(1, model.config.kv_heads, model.config.head_dim)
+    with pytest.raises(InvalidRequest, match="overwrite: got one in a batch"):
+        Batch(model, [[5, 6]]).run([[Overwrite(0, [0], memory, memory)]])

@@ -122,6 +122,32 @@ def test_chunks_join_to_what_one_pass_gives(model, monkeypatch, length):
     assert in_chunks.logprobs.shape == (length - 1,)
 
 
+@pytest.mark.parametrize("first", [0, 1, 7, 8, 9, 39, 40])
+def test_distributions_are_of_what_follows_the_first_that_counts(model, monkeypatch, first):
+    from thermoscope.engine import replay as module
+
+    monkeypatch.setattr(module, "PREFILL_CHUNK", 8)
+    whole = replay(model, TOKENS, keep=["residual"], logits=True)
+    rest = replay(model, TOKENS, keep=["residual"], logits=True, first=first)
+    torch.testing.assert_close(rest.logits, whole.logits[first:], rtol=0, atol=1e-4)
+    torch.testing.assert_close(rest.logprobs, whole.logprobs[first:], rtol=0, atol=1e-4)
+    assert rest.kept.keys() == whole.kept.keys()
+    assert all(torch.equal(kept, whole.kept[place]) for place, kept in rest.kept.items())
+
+
+def test_the_head_takes_no_rows_before_the_first_that_counts(model, monkeypatch):
+    from thermoscope.engine import replay as module
+
+    monkeypatch.setattr(module, "PREFILL_CHUNK", 8)
+    rows, head = [], model.decoder.logits
+    monkeypatch.setattr(model.decoder, "logits", lambda x: (rows.append(len(x)), head(x))[1])
+    replay(model, TOKENS, first=29)
+    assert rows == [3, 8]
+    rows.clear()
+    replay(model, TOKENS, keep=["residual"], first=len(TOKENS))
+    assert rows == []
+
+
 def test_a_sequence_as_long_as_the_context_is_replayed(model):
     assert replay(model, [5] * model.config.context).logprobs.shape == (model.config.context - 1,)
 
@@ -152,6 +178,13 @@ def test_a_trace_of_other_tokens_or_without_records_has_no_residual(model):
     trace.steps[3] = replace(trace.steps[3], record=None)
     with pytest.raises(InvalidRequest, match="without records"):
         seen.logprob_residual(trace)
+    whole = spoken(model)
+    tokens, first = (*whole.prompt, *whole.tokens), len(whole.prompt) - 1
+    assert replay(model, tokens, first=first).logprob_residual(whole) <= 1e-4
+    with pytest.raises(
+        InvalidRequest, match="first: got log-probabilities of 11 tokens, expected those of all 12"
+    ):
+        replay(model, tokens, first=first + 1).logprob_residual(whole)
     trace.steps.clear()
     with pytest.raises(InvalidRequest, match="without records"):
         replay(model, trace.prompt).logprob_residual(trace)
@@ -165,8 +198,11 @@ def test_a_trace_of_other_tokens_or_without_records_has_no_residual(model):
         ([5, 96], {}, InvalidRequest, "tokens: got token id 96, expected 0 to 95"),
         ([-1], {}, InvalidRequest, "tokens: got token id -1"),
         ([5], {"keep": ["values"]}, InvalidRequest, "keep: got 'values', expected some of residual, q"),
-        ([5], {"keep": ["q"], "layers": [4]}, InvalidRequest, "layers: got 4, expected 0 to 3"),
-        ([5], {"keep": ["q"], "layers": [-1]}, InvalidRequest, "layers: got -1, expected 0 to 3"),
+        ([5], {"keep": ["residual"], "layers": [4]}, InvalidRequest, "got 4 for residual, expected 0 to 3"),
+        ([5], {"keep": ["q"], "layers": [3]}, InvalidRequest, "layers: got 3 for q, expected 0 to 2"),
+        ([5], {"keep": ["q"], "layers": [-1]}, InvalidRequest, "layers: got -1 for q, expected 0 to 2"),
+        ([5], {"first": 2}, InvalidRequest, "first: got 2, expected 0 to 1, the tokens"),
+        ([5], {"first": -1}, InvalidRequest, "first: got -1, expected 0 to 1, the tokens"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused_in_one_line(model, tokens, asked, error, message):

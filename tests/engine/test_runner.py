@@ -9,7 +9,7 @@ import pytest
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.runner import Runner
-from thermoscope.errors import ContextExceeded, EngineStopped, InvalidRequest
+from thermoscope.errors import ContextExceeded, EngineStopped, InvalidRequest, TimedOut, TooBusy
 
 LONG = 200  # tokens: an answer that is still being spoken when a test looks again
 
@@ -21,8 +21,9 @@ def runner(model):
     made.stop()
 
 
-def ask(seed=1, tokens=5, n=1):
-    return Request(prompt=(10, 20), sampling=Sampling(seed=seed, max_tokens=tokens, n=n, ignore_eos=True))
+def ask(seed=1, tokens=5, n=1, **more):
+    sampling = Sampling(seed=seed, max_tokens=tokens, n=n, ignore_eos=True)
+    return Request(prompt=(10, 20), sampling=sampling, **more)
 
 
 class Inbox:
@@ -257,6 +258,75 @@ def test_a_receiver_that_fails_loses_its_slot_and_takes_nobody_with_it(runner, e
     runner.submit(ask(seed=3, tokens=30), inbox)
     assert len(inbox.finish()) == 30
     wait_until(lambda: runner.running == 0)
+
+
+def test_the_queue_is_bounded_for_all_but_the_background(runner):
+    runner.queue = 1
+    tickets = [runner.submit(ask(tokens=LONG, n=2), Inbox()), runner.submit(ask(tokens=LONG), Inbox())]
+    with pytest.raises(TooBusy, match="1 answers wait already, and no more than 1") as caught:
+        runner.submit(ask(), Inbox())
+    assert caught.value.retry_after >= 1
+    inbox = Inbox()
+    runner.submit(ask(background=True), inbox)
+    for ticket in tickets:
+        ticket.cancel()
+    assert len(inbox.finish()) == 5
+
+
+def test_with_no_queue_at_all_a_free_slot_is_still_to_be_had(runner):
+    runner.queue = 0
+    for _ in range(3):
+        inbox = Inbox()
+        runner.submit(ask(n=5), inbox)  # its own answers do not stand in its way
+        inbox.finish(answers=5)
+        wait_until(lambda: runner.idle)
+
+
+def test_the_wait_that_is_told_is_what_the_last_answers_took(runner):
+    assert runner._wait(3) == 5  # nothing is known yet
+    now = time.perf_counter()
+    runner._ends.extend(now - 2 * ago + 0.9 for ago in range(10, 0, -1))  # one every two seconds, nearly
+    assert runner._wait(7) == 14
+    assert runner._wait(10**6) == 60
+    assert runner._wait(0) == 2
+
+
+def test_a_request_whose_time_is_over_ends_with_one_error_and_frees_its_slot(runner):
+    late, stays = Inbox(), Inbox()
+    runner.submit(ask(tokens=LONG, n=2, timeout=0.01), late)
+    runner.submit(ask(tokens=20), stays)
+    with pytest.raises(TimedOut, match=r"in the 0\.01 seconds"):
+        late.finish(answers=2)
+    assert len(stays.finish()) == 20
+    assert late.items.empty()
+    wait_until(lambda: (runner.running, runner.waiting) == (0, 0))
+
+
+def test_the_runners_own_limit_is_for_those_who_are_waited_for(runner):
+    runner.timeout = 0.01
+    behind, asks = Inbox(), Inbox()
+    runner.submit(ask(tokens=LONG, background=True), behind)
+    runner.submit(ask(tokens=LONG, timeout=1000), asks)
+    with pytest.raises(TimedOut):
+        asks.finish()
+    assert len(behind.finish()) == LONG
+
+
+def test_a_time_that_is_none_is_refused():
+    with pytest.raises(InvalidRequest, match="timeout"):
+        ask(timeout=0)
+
+
+def test_closing_lets_in_nobody_and_lets_those_inside_finish(model):
+    runner, inbox = Runner(lambda: Engine(model, slots=1, context=256)), Inbox()
+    runner.submit(ask(n=2, tokens=30), inbox)
+    runner.close()
+    with pytest.raises(EngineStopped, match="takes nothing new"):
+        runner.submit(ask(), Inbox())
+    assert not runner.idle
+    assert len(inbox.finish(answers=2)) == 60
+    wait_until(lambda: runner.idle)
+    runner.stop()
 
 
 def test_calls_in_the_background_rest_while_somebody_speaks(model):

@@ -14,9 +14,9 @@ def scheduler_of(slots):
     return Scheduler(Prefixes(KVCache(config, slots=slots, context=2000)))
 
 
-def sequence(arrival, prompt=1, *, background=False):
+def sequence(arrival, prompt=1, **more):
     """Each has a prompt of its own, so that nobody begins with what another left."""
-    request = Request(prompt=(2 + arrival,) * prompt, background=background)
+    request = Request(prompt=(2 + arrival,) * prompt, **more)
     made = Sequence.of(request, choice=0, seed=0, limit=9, model="tiny", precision="fp32")
     made.arrival = arrival
     return made
@@ -132,6 +132,46 @@ def test_the_background_takes_half_the_slots_at_most_so_that_newcomers_find_one(
     assert [each for each, _ in step(scheduler)] == behind[:most] + newcomers
     scheduler.remove(behind[0])
     assert behind[most] in [each for each, _ in step(scheduler)]
+
+
+def admitted(scheduler, count):
+    """Clients in the order in which they get a slot, each giving it back after a step."""
+    order = []
+    for _ in range(count):
+        step(scheduler)
+        for each in [each for each in scheduler.running if each]:
+            order.append(each.request.client)
+            scheduler.remove(each)
+    return "".join(order)
+
+
+def test_one_slot_goes_round_among_the_clients():
+    scheduler = scheduler_of(1)
+    scheduler.add([sequence(at, client="a") for at in range(200)])
+    assert admitted(scheduler, 2) == "aa"
+    scheduler.add([sequence(at, client=client) for at, client in ((200, "b"), (201, "b"), (202, "c"))])
+    assert admitted(scheduler, 6) == "bcabaa"
+
+
+def test_slots_are_shared_out_evenly_however_many_requests_a_client_has():
+    scheduler = scheduler_of(6)
+    scheduler.add([sequence(at, client="a") for at in range(200)])
+    step(scheduler)
+    scheduler.add([sequence(at, client=client) for at in range(200, 203) for client in "bc"])
+    for each in list(scheduler.running)[:4]:
+        scheduler.remove(each)
+    step(scheduler)
+    assert sorted(each.request.client for each in scheduler.running) == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_clients_that_are_gone_are_forgotten():
+    scheduler = scheduler_of(2)
+    scheduler.add([sequence(at, client=at) for at in range(50)])
+    for _ in range(50):
+        step(scheduler)
+        for each in [each for each in scheduler.running if each]:
+            scheduler.remove(each)
+    assert len(scheduler._turns) <= 2
 
 
 @pytest.mark.parametrize("steps", [0, 1])

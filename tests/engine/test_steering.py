@@ -8,6 +8,7 @@ from thermoscope.engine.engine import Engine
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Request, Sampling
+from thermoscope.engine.trace import Trace
 from thermoscope.errors import InvalidRequest
 from thermoscope.models.intervention import Add
 
@@ -49,7 +50,24 @@ def test_what_a_steered_answer_recorded_is_what_a_replay_with_the_same_vectors_s
     (trace,) = spoken(model, [request(*steer)])
     tokens = [*trace.prompt, *trace.tokens]
     assert replay(model, tokens, interventions=steer).logprob_residual(trace) <= 1e-4
-    assert replay(model, tokens).logprob_residual(trace) > 0.01
+    recorded = torch.tensor([step.record.logprob for step in trace.steps], dtype=torch.float64)
+    plain = replay(model, tokens)
+    assert (plain.logprobs[-len(recorded) :] - recorded).abs().max() > 0.01
+    with pytest.raises(InvalidRequest, match=f"steered with {trace.steered}, and a replay without a vector"):
+        plain.logprob_residual(trace)
+    with pytest.raises(InvalidRequest, match="expected the same vectors in both"):
+        replay(model, tokens, interventions=steer[:1]).logprob_residual(trace)
+
+
+def test_a_trace_says_what_steered_it(model, vector, tmp_path):
+    plain, steered, same, twice = (
+        spoken(model, [request(*steer)])[0]
+        for steer in ((), (Add(1, vector),), (Add(1, vector.clone()),), (Add(1, 2 * vector),))
+    )
+    assert plain.steered is None
+    assert steered.steered == same.steered != twice.steered
+    steered.save(tmp_path / "trace.json")
+    assert Trace.load(tmp_path / "trace.json").steered == steered.steered
 
 
 def test_a_slot_used_again_is_not_steered(model, vector):

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import math
 import pickle
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.sampler import Sampler
-from thermoscope.engine.trace import Alternative, Record, Step, Trace
+from thermoscope.engine.trace import Alternative, Constraint, Record, Step, Trace
 from thermoscope.errors import BadModelFile, InvalidRequest
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -28,6 +29,7 @@ RECORDS = st.builds(
     kept=st.integers(1, 10**6),
     removed_mass=st.floats(0, 1),
     alternatives=st.lists(ALTERNATIVES, max_size=3).map(tuple),
+    constraint=st.none() | st.builds(Constraint, st.integers(1, 10**6), st.floats(0, 1e4)),
 )
 STEPS = st.builds(
     Step, st.integers(0, 10**6), TEXT, st.binary(max_size=6), st.floats(0, 1e9), st.none() | RECORDS
@@ -52,6 +54,7 @@ TRACES = st.builds(
     finish_reason=st.sampled_from([None, "stop", "length"]),
     prefill_ms=st.floats(0, 1e9),
     steps=st.lists(STEPS, max_size=3),
+    steered=st.none() | st.text("0123456789abcdef", min_size=16, max_size=16),
 )
 
 
@@ -194,3 +197,19 @@ def test_a_recorded_step_can_be_copied_and_pickled():
         assert again == step
         assert hash(again) == hash(step)
         assert repr(again) == repr(step)
+
+
+def test_what_a_mask_did_survives_a_file(tmp_path):
+    record = sample().steps[0].record
+    held = dataclasses.replace(record, constraint=Constraint(7, 0.25))
+    trace = sample()
+    trace.steps[0] = dataclasses.replace(trace.steps[0], record=held)
+    trace.grammar = {"kind": "regex", "source": "a+"}
+    trace.save(tmp_path / "trace.json")
+    assert Trace.load(tmp_path / "trace.json") == trace
+    assert trace.to_dict()["steps"][0]["constraint"] == {
+        "allowed": 7,
+        "removed_mass": pytest.approx(1 - math.exp(-0.25)),
+        "work": 0.25,
+    }
+    assert "constraint" not in sample().to_dict()["steps"][0]

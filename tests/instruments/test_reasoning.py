@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import torch
 
 import thermoscope as ts
 from tests.instruments.loops import rows
 from thermoscope.cli import main
 from thermoscope.engine import language_model
 from thermoscope.errors import InvalidRequest
+from thermoscope.models.intervention import Add
 
 QUESTION = "Tom has 3 apples and buys 4 more. How many does he have? Think step by step."
 SHORT = {"controls": 1, "max_tokens": 40}
@@ -39,6 +41,14 @@ def test_its_saved_trace_gives_the_same(own, lm, tmp_path):
     lm.chat(QUESTION, temperature=0, max_tokens=40).trace.save(path)
     read = ts.read("reasoning", model=lm, trace=path, controls=1)
     assert plain(read) == plain(own)
+
+
+def test_a_steered_answer_s_trace_is_refused(lm, tmp_path):
+    path = tmp_path / "trace.json"
+    vector = Add(12, torch.ones(lm.model.config.hidden))
+    lm.chat(QUESTION, steer=[vector], temperature=0, max_tokens=4).trace.save(path)
+    with pytest.raises(InvalidRequest, match="trace: got one that was steered"):
+        ts.read("reasoning", model=lm, trace=path)
 
 
 def test_a_worked_solution_with_a_layer_and_a_head(lm, capsys, monkeypatch):

@@ -10,6 +10,7 @@ from thermoscope.models.intervention import (
     Overwrite,
     Patch,
     Suppress,
+    fingerprint,
     first_touched,
 )
 
@@ -35,6 +36,31 @@ def test_suppressions_add_up():
     assert torch.equal(both.hidden(0), Interventions({0: [one]}, SLOTS, POSITIONS).hidden(0))
     expected = both.hidden(0) | Interventions({2: [two]}, SLOTS, POSITIONS).hidden(1)
     assert torch.equal(both.hidden(1), expected)
+
+
+def test_a_window_that_rolls_is_one_mask():
+    sinks, recent = 1, 2
+    rolling = [Suppress(range(sinks, query - recent + 1), [query]) for query in range(3, 7)]
+    found = Interventions({0: rolling, 2: rolling}, SLOTS, POSITIONS)
+    for row, (_slot, position) in enumerate(PLACES):
+        expected = [sinks <= key <= position - recent for key in range(7)]
+        assert found.hidden(0)[row].tolist() == expected
+
+
+def test_a_fingerprint_tells_what_is_done_from_all_else():
+    vector, other = torch.arange(4.0), torch.arange(4.0) + 1e-6
+    changes = [
+        [Add(1, vector)], [Add(2, vector)], [Add(1, other)], [Add(1, vector, [0])], [Add(1, vector, [0, 1])],
+        [Add(1, vector), Add(1, vector)], [Lean(1, vector, vector, 1.0)], [Lean(1, vector, vector, 2.0)],
+        [Lean(1, vector, vector, 1.0, first=3)], [Suppress([1])], [Suppress([1], [2])], [Suppress([1], [])],
+        [Patch(1, [0], vector[None])],
+    ]  # fmt: skip
+    found = [fingerprint(each) for each in changes]
+    assert len(set(found)) == len(changes)
+    assert all(len(each) == 16 for each in found)
+    assert fingerprint([Add(1, vector.clone().half())]) == found[0]
+    assert fingerprint([Suppress(range(1, 2))]) == fingerprint([Suppress((1,))])
+    assert fingerprint([]) is None
 
 
 def test_the_stream_is_changed_in_order_where_it_is_meant():

@@ -2,7 +2,6 @@ import contextlib
 import threading
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
@@ -13,21 +12,8 @@ from . import scripted
 
 
 @contextlib.contextmanager
-def serving(model, aliases=(), **options):
+def up(server):
     """A real uvicorn on a free port, in a thread; yields its address."""
-    with _listening(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options))) as address:
-        yield address
-
-
-@contextlib.contextmanager
-def running(app):
-    """The same for an app of which no engine is to be stopped."""
-    with _listening(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))) as address:
-        yield address
-
-
-@contextlib.contextmanager
-def _listening(server):
     with open_port("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -38,6 +24,11 @@ def _listening(server):
             server.should_exit = True
             thread.join(10)
     assert not thread.is_alive()
+
+
+def serving(model, aliases=(), **options):
+    """The same of a server with these options."""
+    return up(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options)))
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import ClassVar
 
 from thermoscope.engine.trace import Alternative, Record, Step, Trace
 from thermoscope.errors import EngineStopped, InvalidRequest
+from thermoscope.models.calls import HERMES
 
 END = 256
 
@@ -31,9 +33,16 @@ class Tokenizer:
     vocab_size = 257
     end_ids = frozenset({END})
 
-    def chat(self, messages):
+    call_format = HERMES
+    call_marks: ClassVar = {}
+
+    def __init__(self):
+        self.seen = []  # messages and tools of every conversation
+
+    def chat(self, messages, tools=()):
+        self.seen.append((list(messages), list(tools)))
         for message in messages:
-            assert set(message) == {"role", "content"}
+            assert set(message) <= {"role", "content", "tool_calls", "tool_call_id", "name"}
             if "<|refused|>" in message["content"]:
                 raise InvalidRequest("messages: the template refuses that.", param="messages")
         return (*"".join(message["content"] for message in messages).encode(), END)

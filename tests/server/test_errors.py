@@ -45,8 +45,10 @@ WRONG = [
     ("messages", [{"content": "hi"}], "messages[0].role"),
     ("messages", [{"role": "user"}], "messages[0].content"),
     ("messages", [USER, {"role": "wizard", "content": "hi"}], "messages[1].role"),
-    ("messages", [{"role": "tool", "content": "hi", "tool_call_id": "x"}], "messages[0].role"),
-    ("messages", [{"role": "function", "content": "hi", "name": "x"}], "messages[0].role"),
+    ("messages", [{"role": "tool", "content": "hi", "tool_call_id": "x"}], "messages[0].tool_call_id"),
+    ("messages", [{"role": "tool", "content": "hi"}], "messages[0].tool_call_id"),
+    ("messages", [{"role": "function", "content": "hi", "name": "x"}], "messages[0].name"),
+    ("messages", [{"role": "user", "content": "hi", "tool_call_id": "x"}], "messages[0].tool_call_id"),
     ("messages", [{"role": "user", "content": None}], "messages[0].content"),
     ("messages", [{"role": "user", "content": 3}], "messages[0].content"),
     ("messages", [{"role": "user", "content": []}], "messages[0].content"),
@@ -61,7 +63,7 @@ WRONG = [
     (
         "messages",
         [{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}],
-        "messages[0].tool_calls",
+        "messages[0].tool_calls[0].type",
     ),
     ("messages", [{"role": "user", "content": "<|refused|>"}], "messages"),
     ("temperature", -0.1, "temperature"),
@@ -130,11 +132,11 @@ WRONG = [
     ("response_format", {"type": "json_schema", "json_schema": {}}, "response_format.type"),
     ("response_format", "text", "response_format"),
     ("modalities", ["text", "audio"], "modalities[1]"),
-    ("tools", [{"type": "function", "function": {"name": "f"}}], "tools"),
+    ("tools", [{"type": "custom", "custom": {"name": "f"}}], "tools[0].type"),
     ("tool_choice", "required", "tool_choice"),
     ("tool_choice", {"type": "function", "function": {"name": "f"}}, "tool_choice"),
     ("parallel_tool_calls", "no", "parallel_tool_calls"),
-    ("functions", [{"name": "f"}], "functions"),
+    ("functions", [{"name": "f g"}], "functions[0].name"),
     ("function_call", {"name": "f"}, "function_call"),
     ("reasoning_effort", "high", "reasoning_effort"),
     ("verbosity", "low", "verbosity"),
@@ -178,6 +180,7 @@ WRONG = [
     ("thermoscope", {"steps": "yes"}, "thermoscope.steps"),
     ("thermoscope", {"top_logprobs": -1}, "thermoscope.top_logprobs"),
     ("thermoscope", {"prompt_logprobs": 1.5}, "thermoscope.prompt_logprobs"),
+    ("thermoscope", {"timeout": 0}, "thermoscope.timeout"),
     ("thermoscope", {"trace": "yes"}, "thermoscope.trace"),
 ]
 
@@ -206,7 +209,8 @@ def test_the_message_says_what_was_got_and_what_was_expected(ask):
     assert problem(ask(top_p=1.5))["message"] == "top_p: got 1.5, expected less than or equal to 1."
     message = problem(ask(messages=[{"role": "wizard", "content": "x"}]))["message"]
     assert message == (
-        "messages[0].role: got 'wizard', expected 'system', 'developer', 'user' or 'assistant'."
+        "messages[0].role: got 'wizard', expected 'system', 'developer', 'user', 'assistant', 'tool' or "
+        "'function'."
     )
 
 
@@ -263,8 +267,9 @@ HALF = "\\ud83d"  # what is left of an emoji that was cut in two, as JSON escape
     ],
 )
 def test_half_a_surrogate_pair_is_refused_in_valid_utf8(client, field, param, status):
-    body = f'{{"model": "gpt-4o", "messages": [{{"role": "user", "content": "hi"}}], {field}}}'
-    response = send(client, body)
+    rest = {'"model"': '"gpt-4o"', '"messages"': '[{"role": "user", "content": "hi"}]'}
+    others = [f"{name}: {value}" for name, value in rest.items() if not field.startswith(name)]
+    response = send(client, f"{{{', '.join([*others, field])}}}")
     assert problem(response, status)["param"] == param
 
 

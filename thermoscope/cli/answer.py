@@ -45,7 +45,7 @@ class Answer:
         self.texts = [""] * sampling.n
         self.interrupted = False
         self._model = model
-        self._steered = {} if steering is None else {"steer": steering}
+        self._steer = () if steering is None else steering.interventions(len(self.prompt))
         self._steps: list[list[Step]] = [[] for _ in range(sampling.n)]
         self._whole: list[Trace | None] = [None] * sampling.n
         self._prefill_ms = 0.0
@@ -57,7 +57,7 @@ class Answer:
         }
         began = time.perf_counter()
         try:
-            deltas = self._model.stream(self.prompt, **self._steered, **settings)
+            deltas = self._model.stream(self.prompt, steer=self._steer, **settings)
             with closing(deltas):  # frees the slot also where Ctrl-C ended the loop
                 for delta in deltas:
                     self._prefill_ms = self._prefill_ms or 1e3 * (time.perf_counter() - began)
@@ -72,6 +72,7 @@ class Answer:
     def traces(self) -> list["Trace"]:
         """A trace for each choice; one that was interrupted has no finish reason."""
         from thermoscope.engine.trace import Trace
+        from thermoscope.models.intervention import fingerprint
 
         # As JSON gives it back, so that a saved trace loads equal.
         sampling = json.loads(json.dumps(dataclasses.asdict(self.sampling)))
@@ -86,6 +87,7 @@ class Answer:
                 text=self.texts[choice],
                 prefill_ms=self._prefill_ms,
                 steps=self._steps[choice],
+                steered=fingerprint(self._steer),
             )
             for choice, whole in enumerate(self._whole)
         ]

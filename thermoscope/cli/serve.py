@@ -1,8 +1,10 @@
 """`thermoscope serve`: the OpenAI API and the page."""
 
 import ipaddress
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
 
 import typer
 
@@ -13,6 +15,8 @@ from thermoscope.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
+
+VARIABLE = "THERMOSCOPE_API_KEY"
 
 
 def serve(
@@ -30,6 +34,14 @@ def serve(
         ),
     ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, help="Answers at once; more wait.")] = 8,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            min=1,
+            help="Tokens of an answer whose request names no limit; else what the context leaves.",
+        ),
+    ] = None,
     queue: Annotated[
         int,
         typer.Option("--queue", min=0, help="Answers that may wait for a slot; past it, requests get 429."),
@@ -49,9 +61,34 @@ def serve(
             "--grace", min=0.0, metavar="S", help="Seconds for answers under way to end, at a stop."
         ),
     ] = 8.0,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--api-key",
+            metavar="KEY|@FILE",
+            help="A key that every request must show; @FILE has one on each line, and is seen by nobody who "
+            "lists processes. Repeatable. Else THERMOSCOPE_API_KEY, where it is set.",
+        ),
+    ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let other machines in: there is no authentication yet.")
+        bool, typer.Option("--insecure", help="Let other machines in without a key.")
     ] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin", help="A site whose pages may ask, as https://app.example, or *; repeatable."
+        ),
+    ] = None,
+    keep_traces: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep-traces", metavar="FILE", help="Keep every trace that is asked for in this SQLite file."
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option("--log-format", help="Of the lines on stderr, one for each request."),
+    ] = "text",
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -73,23 +110,32 @@ def serve(
     from thermoscope.server.options import Options
     from thermoscope.server.serve import open_port
     from thermoscope.server.serve import serve as answer
+    from thermoscope.server.traces.store import Traces
 
     aliases = [options.text("--alias", name) for name in alias or ()]
     hosts = [options.text("--allowed-host", name) for name in allowed_host or ()]
+    keys = [key for given in api_key or _from_environment() for key in _keys(given)]
     told = Options(
         aliases=aliases,
         hosts=hosts,
         vectors=dict(_vector(pair) for pair in steer or ()),
+        keys=keys,
+        origins=[_origin(given) for given in allow_origin or ()],
+        keep_traces=keep_traces,
+        log=log_format,
+        max_tokens=max_tokens,
         queue=queue,
         timeout=timeout,
         grace=grace,
     )
-    with open_port(host, port) as probe:  # before the slow work: a port that is taken is told at once
+    if keep_traces is not None:  # before the slow work, as the port: what cannot be had is told at once
+        Traces(keep_traces).close()
+    with open_port(host, port) as probe:
         address = probe.getsockname()[0]
-    if not insecure and not ipaddress.ip_address(address).is_loopback:
+    if not keys and not insecure and not ipaddress.ip_address(address).is_loopback:
         raise InvalidRequest(
-            f"--host: {host} is open to other machines, and there is no authentication yet; "
-            "take 127.0.0.1, or add --insecure."
+            f"--host: {host} is open to other machines, and anybody there could ask; "
+            "take 127.0.0.1, or add --api-key @FILE, or --insecure."
         )
     if upstream is not None:
         from thermoscope.server.upstream.serve import serve as pass_on
@@ -110,6 +156,38 @@ def serve(
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print_json({"url": url, **about, "context": loaded.context, "slots": slots}, indent=None)
         answer(loaded, host=host, port=port, options=told)
+
+
+def _from_environment() -> list[str]:
+    given = os.environ.get(VARIABLE, "")
+    return [given] if given else []
+
+
+def _keys(given: str) -> list[str]:
+    """A key as it stands, or those in a file, a line each. No message shows one."""
+    keys = [given]
+    if given.startswith("@"):
+        try:
+            lines = Path(given[1:]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeError) as error:
+            raise InvalidRequest(f"--api-key: got {given}, expected a text file ({error}).") from error
+        keys = [line.strip() for line in lines if line.strip()]
+        if not keys:
+            raise InvalidRequest(f"--api-key: got {given}, a file without a key, expected one on each line.")
+    if any(not key.isprintable() or key != key.strip() or not key for key in keys):
+        raise InvalidRequest(
+            "--api-key: got one that is empty or has control characters or spaces around it; "
+            "make one with: openssl rand -hex 24."
+        )
+    return keys
+
+
+def _origin(given: str) -> str:
+    """A site as browsers name it in the header Origin: scheme, host, port; nothing behind."""
+    site = urlsplit(given)
+    if given != "*" and (site.scheme not in ("http", "https") or f"{site.scheme}://{site.netloc}" != given):
+        raise InvalidRequest(f"--allow-origin: got {given!r}, expected such as https://app.example, or *.")
+    return given
 
 
 def _vector(pair: str) -> tuple[str, "Steering"]:

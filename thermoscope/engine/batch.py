@@ -15,7 +15,7 @@ from torch import Tensor
 from thermoscope.errors import ContextExceeded, InvalidRequest, UnsupportedModel
 from thermoscope.models.adapter import Adapter
 from thermoscope.models.cache import Span
-from thermoscope.models.intervention import Intervention, check
+from thermoscope.models.intervention import Intervention, Overwrite, check
 from thermoscope.models.model import Model
 from thermoscope.models.probe import Probe
 
@@ -52,10 +52,14 @@ class Batch:
 
         - `layers`: whose stream to keep, 0 to the number of layers, which is the one before the final norm.
 
-        **Errors:** `InvalidRequest` for an intervention that does not fit.
+        **Errors:** `InvalidRequest` for an intervention that does not fit, or an `Overwrite`.
         """
         for sequence, interventions in zip(self._sequences, changes or (), strict=changes is not None):
             check(interventions, len(sequence), self._model.config)
+            if any(isinstance(each, Overwrite) for each in interventions):
+                raise InvalidRequest(
+                    "overwrite: got one in a batch, whose calls share one memory; expected it in a replay."
+                )
         states: dict[int, Tensor] = {}
 
         def see(_quantity: str, layer: int, rows: Tensor) -> None:

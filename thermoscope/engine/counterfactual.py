@@ -50,6 +50,7 @@ class Counterfactual:
         keep: Keep = (),
         layers: Collection[int] | None = None,
         logits: bool = False,
+        first: int = 0,
         see: See | None = None,
     ) -> Iterator[Chunk]:
         """The sequence with interventions, from the first token that they can change on.
@@ -62,11 +63,13 @@ class Counterfactual:
         start = first_touched(interventions, len(self._tokens))
         place = self._after(start, len(self._tokens))
         return chunks(
-            self._model, self._tokens, keep=keep, layers=layers, logits=logits, see=see, place=place,
-            interventions=interventions,
+            self._model, self._tokens, keep=keep, layers=layers, logits=logits, first=first, see=see,
+            place=place, interventions=interventions,
         )  # fmt: skip
 
-    def instead(self, start: int, tokens: Sequence[int], *, logits: bool = False) -> Iterator[Chunk]:
+    def instead(
+        self, start: int, tokens: Sequence[int], *, logits: bool = False, first: int = 0
+    ) -> Iterator[Chunk]:
         """The sequence up to index `start` and then other tokens, which the chunks are of.
 
         **Errors:** as in `changed`; `InvalidRequest` for a start out of range, or for more than there is
@@ -80,7 +83,8 @@ class Counterfactual:
                 f"instead: got {length} tokens in all, expected at most {self._cache.context}, the room."
             )
         place = self._after(start, start)
-        return chunks(self._model, [*self._tokens[:start], *tokens], logits=logits, place=place)
+        whole = [*self._tokens[:start], *tokens]
+        return chunks(self._model, whole, logits=logits, first=first, place=place)
 
     def _after(self, start: int, needed: int) -> Place:
         """Where a second pass goes on from index `start`, if the plain pass has come as far as needed."""

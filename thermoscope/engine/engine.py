@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from thermoscope.engine.guide import Guides
 from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.request import ALTERNATIVES, Request
 from thermoscope.engine.scheduler import Scheduler
@@ -42,6 +43,7 @@ class Engine:
         self.context = context
         self.cache = model.cache(slots=slots, context=context)
         self.scheduler = Scheduler(Prefixes(self.cache))
+        self.guides = Guides(model.tokenizer, model.config.vocab)
         self.watch: Callable[[str], None] | None = None
         self._arrivals = itertools.count()
         self._next: tuple[Model, int] | None = None  # to be adopted, and its threads
@@ -77,6 +79,12 @@ class Engine:
                     param=param,
                 )
         check(request.steer, self.context, self.model.config)
+        if request.grammar is not None and sampling.ignore_eos:
+            raise InvalidRequest(
+                "ignore_eos: got true beside a grammar, expected false, for the grammar says where the "
+                "answer ends; leave one of them out.",
+                param="ignore_eos",
+            )
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         return Generation(
             request,
@@ -88,6 +96,7 @@ class Engine:
                     limit=sampling.max_tokens or room,
                     model=self.model.name,
                     precision=self.model.precision,
+                    guide=None if request.grammar is None else self.guides.guide(request.grammar),
                 )
                 for choice in range(sampling.n)
             ),
@@ -110,8 +119,11 @@ class Engine:
         self._exchange()
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Sequence, Delta]]:
-        """One forward pass: a token for every answer that is decoding, a chunk of a prompt for another."""
+    def step(self) -> list[tuple[Sequence, Delta | InvalidRequest]]:
+        """One forward pass: a token for every answer that is decoding, a chunk of a prompt for another.
+
+        An answer whose grammar turns out to be too much ends with an error.
+        """
         self._exchange()
         batch = self.scheduler.next()
         spans = [sequence.span(at_most) for sequence, at_most in batch]
@@ -143,19 +155,28 @@ class Engine:
         temperatures = [sequence.sampler.temperature for sequence in speaking]
         summaries = summarise(logits, temperatures, best=ALTERNATIVES)
         deltas = [
-            (sequence, self._speak(sequence, row, summary))
+            (sequence, self._spoken(sequence, row, summary))
             for sequence, row, summary in zip(speaking, logits.numpy(), summaries, strict=True)
         ]
         for sequence, delta in deltas:
-            if delta.finish_reason:
+            if isinstance(delta, InvalidRequest) or delta.finish_reason:
                 self.scheduler.remove(sequence)
         return deltas
 
+    def _spoken(
+        self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], summary: Summary
+    ) -> Delta | InvalidRequest:
+        try:
+            return self._speak(sequence, logits, summary)
+        except InvalidRequest as error:
+            return error
+
     def _speak(self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], summary: Summary) -> Delta:
+        allowed = None if sequence.guide is None else sequence.guide.allowed()
         tokenizer = self.model.tokenizer
         position = len(sequence.trace.steps)
         recorder = tokenizer if sequence.request.record else None
-        token, record = sequence.sampler.draw(logits, position, recorder, summary)
+        token, record = sequence.sampler.draw(logits, position, recorder, summary, allowed)
         self._note("sampler")
         delta = sequence.accept(token, record, tokenizer)
         self._note("python")

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 class Logits:
     """A row of logits.
 
-    `row`: the model's own. `touched`: ids of those that were changed, rising. `values`: what they are now.
+    `row`: the model's own. `touched`: which of them were changed, rising. `values`: what they are now.
+    `ids`: the tokens that the row is of, rising; None for the whole vocabulary.
     """
 
     def __init__(
@@ -17,10 +18,12 @@ class Logits:
         row: Float[np.ndarray, "vocab"],
         touched: Int[np.ndarray, "some"],
         values: Float[np.ndarray, "some"],
+        ids: Int[np.ndarray, "vocab"] | None = None,
     ) -> None:
         self.row = row
         self.touched = touched
         self.values = values
+        self.ids = ids
 
     @cached_property
     def all(self) -> Float[np.ndarray, "vocab"]:
@@ -36,6 +39,18 @@ class Logits:
             held = among(ids, self.touched)
             logits[held] = self.values[self.touched.searchsorted(ids[held])]
         return logits
+
+    def only(self, allowed: Int[np.ndarray, "allowed"]) -> "Logits":
+        """The logits of these tokens of a whole vocabulary, which rise, and of no other."""
+        held = among(self.touched, allowed)
+        touched = allowed.searchsorted(self.touched[held])
+        return Logits(self.row[allowed], touched, self.values[held], allowed)
+
+    def tokens(self, members: Int[np.ndarray, "kept"] | None) -> Int[np.ndarray, "kept"] | None:
+        """The ids of some members of the row; None for all, in both."""
+        if self.ids is None:
+            return members
+        return self.ids if members is None else self.ids[members]
 
 
 def among(ids: Int[np.ndarray, "ids"], members: Int[np.ndarray, "some"]) -> Bool[np.ndarray, "ids"]:

@@ -1,4 +1,4 @@
-"""Keys and values that are there already: what each slot holds, and where a new prompt finds most of itself."""
+"""Keys and values that are there already: what each slot holds, and where a prompt finds most of itself."""
 
 from collections.abc import Sequence as Listed
 from typing import NamedTuple

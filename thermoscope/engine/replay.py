@@ -17,7 +17,7 @@ from thermoscope.engine.trace import Trace
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.distribution import log_z
-from thermoscope.models.intervention import Intervention, Overwrite, check
+from thermoscope.models.intervention import Intervention, Overwrite, check, fingerprint
 from thermoscope.models.model import Model
 from thermoscope.models.probe import Probe
 
@@ -31,29 +31,49 @@ QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 class Replay:
     """What one pass over `tokens` kept.
 
-    - `logits`: [tokens, vocab] float32, the distribution after each token; None unless asked for.
-    - `logprobs`: [tokens − 1] float64, log-probability of each token but the first, given those before it.
+    - `logits`: [tokens − first, vocab] float32, the distribution after each token from index `first` on; None
+      unless asked for.
+    - `logprobs`: [tokens − 1 − first] float64, log-probability of each token behind index `first`, given all
+      before it.
     - `kept`: (quantity, layer) -> tensor, rows being tokens. `residual` is the stream before a layer, and
       at layer number `layers` before the final norm. `q` is [tokens, heads, dim], `k` and `v`
       [tokens, kv, dim], `attention` [heads, tokens, tokens] with zeros above the diagonal; `head_out` is
       [tokens, heads, dim], the values that each head mixed.
+    - `changed`: the fingerprint of what was changed on the way; None where nothing was.
     """
 
     tokens: tuple[int, ...]
-    logprobs: Float[Tensor, "tokens-1"]
-    logits: Float[Tensor, "tokens vocab"] | None
+    logprobs: Float[Tensor, "given"]
+    logits: Float[Tensor, "some vocab"] | None
     kept: dict[tuple[Quantity, int], Tensor] = field(default_factory=dict)
+    changed: str | None = None
 
     def logprob_residual(self, trace: Trace) -> float:
         """Largest difference between the trace's recorded log-probabilities and the replay's, in nats.
 
-        **Errors:** `InvalidRequest` if the trace is of other tokens, or kept no records.
+        **Errors:** `InvalidRequest` if the trace is of other tokens, was steered otherwise than the replay,
+        kept no records, or more than the replay has log-probabilities.
         """
         if (*trace.prompt, *trace.tokens) != self.tokens:
             raise InvalidRequest("trace: got other tokens than those replayed, expected the same.")
+        if trace.steered != self.changed:
+            was, here = (
+                f"with {each}" if each else "without a vector" for each in (trace.steered, self.changed)
+            )
+            raise InvalidRequest(
+                f"trace: got one that was steered {was}, and a replay {here}; expected the same vectors in "
+                "both, so give the replay the interventions that spoke.",
+                param="trace",
+            )
         records = [step.record for step in trace.steps]
         if not records or any(record is None for record in records):
             raise InvalidRequest("trace: got steps without records; generate it with records on.")
+        if len(records) > len(self.logprobs):
+            raise InvalidRequest(
+                f"first: got log-probabilities of {len(self.logprobs)} tokens, expected those of all "
+                f"{len(records)} that the trace drew; replay with first={len(trace.prompt) - 1} or less.",
+                param="first",
+            )
         spoken = torch.tensor(
             [record.logprob for record in records if record is not None], dtype=torch.float64
         )
@@ -64,7 +84,8 @@ class Replay:
 class Chunk:
     """What the pass gave for some consecutive tokens; the fields as in `Replay`.
 
-    The first has index `start`. `logprobs` are of the tokens that follow; the last chunk has one less.
+    `start` is the first one's index. `logprobs` and `logits` are of what follows those from index `first` on:
+    none where all stand before that, and of the last token no log-probability.
     """
 
     start: int
@@ -89,6 +110,7 @@ def replay(
     keep: Keep = (),
     layers: Collection[int] | None = None,
     logits: bool = False,
+    first: int = 0,
     interventions: Sequence[Intervention] = (),
 ) -> Replay:
     """Run a sequence through the model once.
@@ -96,13 +118,17 @@ def replay(
     - `keep`: which quantities to return. `layers`: of which layers, None being all; `residual` also takes
       the number of layers, for the stream before the final norm. A mapping gives each its own layers.
     - `logits`: whether to keep every position's logits (4 bytes for each token and vocabulary entry).
+    - `first`: index of the first token behind which distributions count; those before it take no time for
+      the head, and the number of tokens asks for none.
     - `interventions`: what is changed on the way (`models.intervention`), in the same arithmetic.
 
     **Errors:** `InvalidRequest` for an unknown quantity, a layer or a position out of range, or an empty
     sequence; `ContextExceeded` for one longer than the model's context.
     """
-    parts = chunks(model, tokens, keep=keep, layers=layers, logits=logits, interventions=interventions)
-    return joined(tokens, list(parts))
+    parts = chunks(
+        model, tokens, keep=keep, layers=layers, logits=logits, first=first, interventions=interventions
+    )
+    return joined(tokens, list(parts), interventions)
 
 
 def chunks(
@@ -112,6 +138,7 @@ def chunks(
     keep: Keep = (),
     layers: Collection[int] | None = None,
     logits: bool = False,
+    first: int = 0,
     interventions: Sequence[Intervention] = (),
     see: See | None = None,
     place: Place | None = None,
@@ -124,12 +151,11 @@ def chunks(
     - `place`: the cache to run in, and from which token on; None is from the first, in a new one.
     """
     each = keep if isinstance(keep, Mapping) else dict.fromkeys(keep, layers)
-    every = range(model.config.layers + 1)
-    wanted = {name: set(every if of is None else of) for name, of in each.items()}
-    _check(model, tokens, wanted)
+    wanted = {name: set(range(_last(model, name) + 1) if of is None else of) for name, of in each.items()}
+    _check(model, tokens, wanted, first)
     check(interventions, len(tokens), model.config)
     place = place or Place(model.cache(slots=1, context=len(tokens)))
-    return _chunks(model, tokens, wanted, logits, interventions, see, place)
+    return _chunks(model, tokens, wanted, logits, first, interventions, see, place)
 
 
 @torch.inference_mode()
@@ -138,6 +164,7 @@ def _chunks(
     tokens: Sequence[int],
     wanted: dict[Quantity, set[int]],
     logits: bool,
+    first: int,
     interventions: Sequence[Intervention],
     see: See | None,
     place: Place,
@@ -155,27 +182,14 @@ def _chunks(
     places = {(name, layer) for name, layers in wanted.items() for layer in layers}
     probe = Probe(look, lambda name, layer: (name, layer) in places) if places else None
     for start, hidden in _hidden(model, tokens, place, probe, interventions):
-        scores = model.decoder.logits(hidden)
-        following = torch.tensor(tokens[start + 1 : start + len(hidden) + 1])
+        count, skipped = len(hidden), min(max(0, first - start), len(hidden))
+        scores = torch.empty(0, model.config.vocab)
+        if skipped < count:  # a product has no form for no rows
+            scores = model.decoder.logits(hidden[skipped:])
+        following = torch.tensor(tokens[start + skipped + 1 : start + count + 1], dtype=torch.long)
         given = scores[: len(following)]
         chosen = given.gather(1, following[:, None])[:, 0].double()
         yield Chunk(start, chosen - log_z(given), scores if logits else None, dict(kept))
-
-
-def logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Float[Tensor, "some vocab"]]:
-    """The logits after each token from index `first` on, a chunk of the pass at a time.
-
-    Chunks before it give no rows, and take no time for the head. Errors as in `replay`, and at once.
-    """
-    _check(model, tokens, {})
-    return _logits_from(model, tokens, first)
-
-
-@torch.inference_mode()
-def _logits_from(model: Model, tokens: Sequence[int], first: int) -> Iterator[Float[Tensor, "some vocab"]]:
-    for start, hidden in _hidden(model, tokens, Place(model.cache(slots=1, context=len(tokens)))):
-        wanted = hidden[max(0, first - start) :]
-        yield model.decoder.logits(wanted) if len(wanted) else torch.empty(0, model.config.vocab)
 
 
 def _hidden(
@@ -201,8 +215,10 @@ def _hidden(
         place.start += len(chunk)
 
 
-def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:
-    """The chunks of a whole pass as one."""
+def joined(
+    tokens: Sequence[int], parts: Sequence[Chunk], interventions: Sequence[Intervention] = ()
+) -> Replay:
+    """The chunks of a whole pass as one, made with these interventions."""
     every = [part.logits for part in parts if part.logits is not None]
     return Replay(
         tokens=tuple(tokens),
@@ -212,6 +228,7 @@ def joined(tokens: Sequence[int], parts: Sequence[Chunk]) -> Replay:
             place: _joined(place[0], [part.kept[place] for part in parts], len(tokens))
             for place in parts[0].kept
         },
+        changed=fingerprint(interventions),
     )
 
 
@@ -223,7 +240,12 @@ def _joined(quantity: Quantity, chunks: list[Tensor], tokens: int) -> Tensor:
     return torch.cat(padded, dim=1)
 
 
-def _check(model: Model, tokens: Sequence[int], keep: Mapping[Quantity, set[int]]) -> None:
+def _last(model: Model, quantity: str) -> int:
+    """The last layer that has it: of the stream, what stands before the final norm."""
+    return model.config.layers if quantity == "residual" else model.config.layers - 1
+
+
+def _check(model: Model, tokens: Sequence[int], keep: Mapping[Quantity, set[int]], first: int) -> None:
     if unknown := sorted(set(keep) - set(QUANTITIES)):
         raise InvalidRequest(
             f"keep: got {unknown[0]!r}, expected some of {', '.join(QUANTITIES)}.", param="keep"
@@ -234,8 +256,11 @@ def _check(model: Model, tokens: Sequence[int], keep: Mapping[Quantity, set[int]
             f"{model.config.family} shows here.",
             param="keep",
         )
-    if beyond := sorted(set().union(*keep.values()) - set(range(model.config.layers + 1))):
-        raise InvalidRequest(f"layers: got {beyond[0]}, expected 0 to {model.config.layers}.", param="layers")
+    for name, layers in keep.items():
+        if beyond := sorted(layers - set(range(_last(model, name) + 1))):
+            raise InvalidRequest(
+                f"layers: got {beyond[0]} for {name}, expected 0 to {_last(model, name)}.", param="layers"
+            )
     vocab = model.config.vocab
     if outside := [token for token in tokens if not 0 <= token < vocab]:
         raise InvalidRequest(
@@ -244,6 +269,8 @@ def _check(model: Model, tokens: Sequence[int], keep: Mapping[Quantity, set[int]
         )
     if not tokens:
         raise InvalidRequest("tokens: got none, expected at least one.", param="tokens")
+    if not 0 <= first <= len(tokens):
+        raise InvalidRequest(f"first: got {first}, expected 0 to {len(tokens)}, the tokens.", param="first")
     if len(tokens) > model.config.context:
         raise ContextExceeded(
             f"context: got {len(tokens)} tokens to replay, expected at most {model.config.context}."

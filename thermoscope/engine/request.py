@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from thermoscope.engine.grammar import Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws.filters import Filters
 from thermoscope.laws.profiles import PROFILES, Profile
@@ -140,7 +141,9 @@ class Request:
     residual stream: an `Add`'s to that of every token, of the prompt as of the answer, a `Lean`'s from its
     first position on. A replay of the answer sees what spoke if it is given the same interventions. `fresh`:
     compute the whole prompt, also what the cache has of it (for measuring). `client`: who asks; slots are
-    shared out evenly among those who wait. `timeout`: seconds from its arrival to its last token.
+    shared out evenly among those who wait. `timeout`: seconds from its arrival to its last token. `grammar`:
+    what every answer must be; one that `max_tokens`, or a stop string or id of the request, cuts short is the
+    beginning of such. `shown`: control tokens that stand in the text by their names, as others do not.
     """
 
     prompt: tuple[int, ...]
@@ -149,9 +152,11 @@ class Request:
     alternatives: int = ALTERNATIVES
     background: bool = False
     steer: "tuple[Add | Lean, ...]" = ()
+    grammar: Grammar | None = None
     fresh: bool = False
     client: Hashable = None
     timeout: float = math.inf
+    shown: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         within("timeout", self.timeout, 1e-3, math.inf)

@@ -63,7 +63,7 @@ class Runner:
 
     `build` makes the engine, on the thread that will run it; what it raises, the constructor raises.
 
-    - `queue`: answers that wait for a slot at most, None for any number; those in the background do not count.
+    - `queue`: answers that wait for a slot at most, None for any number; the background does not count.
     - `timeout`: seconds from a request's arrival to its last token at most.
     """
 
@@ -129,9 +129,7 @@ class Runner:
             if self._stopping:
                 raise EngineStopped("engine: it was stopped; start it again to go on.")
             if self._closed:
-                raise EngineStopped(
-                    "engine: it is being stopped and takes no further requests; ask again later."
-                )
+                raise EngineStopped("engine: it is being stopped and takes nothing new; ask again later.")
             if not request.background:
                 self._check_queue()
             self._arrived.append(ticket)
@@ -194,7 +192,12 @@ class Runner:
                 self._fail(error)
                 continue
             for sequence, delta in deltas:
-                ticket = self._open[sequence]
+                ticket = self._open.get(sequence)
+                if ticket is None:  # another answer of the same request failed in this step
+                    continue
+                if isinstance(delta, Exception):
+                    self._drop(ticket, delta)
+                    continue
                 if delta.finish_reason:
                     del self._open[sequence]
                     self._ends.append(time.perf_counter())
@@ -219,11 +222,7 @@ class Runner:
             for ticket in arrived:
                 self.engine.submit(ticket.generation)
             for ticket in {each for each in self._open.values() if each.cancelled or each.overdue}:
-                self.engine.cancel(ticket.generation)
-                for sequence in ticket.generation.sequences:
-                    self._open.pop(sequence, None)
-                if not ticket.cancelled:
-                    _deliver(ticket, _timed_out(ticket))
+                self._drop(ticket, _timed_out(ticket))
             self._call_later(stopping=stopping)
             if stopping or self._open:
                 return not stopping
@@ -243,20 +242,12 @@ class Runner:
         """Refuse one more request where no slot is free and the queue is full."""
         if self.queue is None:
             return
-        ahead = [
-            *(each for each in list(self._open) if not each.request.background),
-            *(
-                one
-                for each in self._arrived
-                for one in each.generation.sequences
-                if not one.request.background
-            ),
-        ]
-        if len(ahead) >= self.slots + self.queue:
+        arrived = [sequence for ticket in self._arrived for sequence in ticket.generation.sequences]
+        waiting = sum(not each.request.background for each in (*list(self._open), *arrived)) - self.slots
+        if waiting >= self.queue:
             raise TooBusy(
-                f"queue: {len(ahead) - self.slots} answers wait already, and no more than {self.queue} may; "
-                "ask again later.",
-                retry_after=self._wait(len(ahead) - self.slots),
+                f"queue: {waiting} answers wait already, and no more than {self.queue} may; ask again later.",
+                retry_after=self._wait(waiting),
             )
 
     def _wait(self, waiting: int) -> int:
@@ -270,10 +261,15 @@ class Runner:
     def _fail(self, error: Exception) -> None:
         """A failed step ends all open requests: which of them it was is not known."""
         for ticket in set(self._open.values()):
-            self.engine.cancel(ticket.generation)
-            if not ticket.cancelled:
-                _deliver(ticket, error)
-        self._open.clear()
+            self._drop(ticket, error)
+
+    def _drop(self, ticket: Ticket, error: Exception) -> None:
+        """An error in place of what is left of a request."""
+        self.engine.cancel(ticket.generation)
+        for sequence in ticket.generation.sequences:
+            self._open.pop(sequence, None)
+        if not ticket.cancelled:
+            _deliver(ticket, error)
 
 
 def _deliver(ticket: Ticket, item: Delta | Exception) -> None:
@@ -287,7 +283,7 @@ def _deliver(ticket: Ticket, item: Delta | Exception) -> None:
 def _timed_out(ticket: Ticket) -> TimedOut:
     said = [len(sequence.trace.steps) for sequence in ticket.generation.sequences]
     return TimedOut(
-        f"timeout: got {sum(said)} tokens in {ticket.timeout:g} seconds, the time that this request was given; "
+        f"timeout: got {sum(said)} tokens in the {ticket.timeout:g} seconds that the request was given; "
         "ask for fewer tokens, or for more time."
     )
 

@@ -1,6 +1,7 @@
 """Logits -> token, and the record of the distribution that it was drawn from.
 
-Penalties and bias change the logits (`adjustments.py`), the profile's filters cut (`laws/profiles.py`), and
+A grammar's mask comes first: what follows sees the tokens that it allows, as if there were no others.
+Penalties and bias change their logits (`adjustments.py`), the profile's filters cut (`laws/profiles.py`), and
 the draw is argmax(z / T + noise) over what is left.
 """
 
@@ -15,7 +16,7 @@ from jaxtyping import Float, Int
 from thermoscope.engine.adjustments import Adjustments
 from thermoscope.engine.logits import Logits, among
 from thermoscope.engine.request import ALTERNATIVES, Sampling
-from thermoscope.engine.trace import Alternatives, Drawn, Record
+from thermoscope.engine.trace import Alternatives, Constraint, Drawn, Record
 from thermoscope.errors import ThermoscopeError
 from thermoscope.laws import boltzmann, mirostat, noise, truncation
 from thermoscope.laws.profiles import WHOLE, Cut
@@ -27,8 +28,8 @@ from thermoscope.models.tokenizer import Tokenizer
 class Left(NamedTuple):
     """What the filters left.
 
-    `members`: ids, rising; None for all. `logits`: theirs, in float64; of all, none. `greatest`: of them.
-    `temperature`: of the draw. `cuts`: what each filter did.
+    `members`: which of the logits, rising; None for all. `logits`: theirs, in float64; of all, none.
+    `greatest`: of them. `temperature`: of the draw. `cuts`: what each filter did.
     """
 
     members: Int[np.ndarray, "kept"] | None
@@ -74,33 +75,46 @@ class Sampler:
         position: int,
         tokenizer: Tokenizer | None,
         summary: Summary | None = None,
+        allowed: Int[np.ndarray, "allowed"] | None = None,
     ) -> tuple[int, Record | None]:
         """Choose the token at `position` of the answer. With a tokenizer, also record how.
 
-        `summary`: that of the row, from a caller who computes it for many rows at once.
+        - `summary`: that of the row, from a caller who computes it for many rows at once.
+        - `allowed`: ids that a grammar leaves, rising; None for all.
         """
         row = np.ascontiguousarray(row, dtype=np.float32)
-        raw = summary or summarise(torch.from_numpy(row)[None], [self.temperature], best=ALTERNATIVES)[0]
+        raw = summary or self._summarised(row)
         if not math.isfinite(raw.entropy):
             raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
-        logits = self._adjustments.apply(row)
-        asked = raw if not len(logits.touched) else _summary(logits, raw, self.temperature)
+        logits = adjusted = self._adjustments.apply(row)
+        inside, constraint = raw, None
+        if allowed is not None:
+            logits = adjusted.only(allowed)
+            inside = self._summarised(logits.row)
+            constraint = Constraint(len(allowed), max(0.0, raw.log_z - inside.log_z))
+        asked = inside if not len(logits.touched) else _summary(logits, inside, self.temperature)
         left = self._filtered(logits, asked, position)
         token = self._race(logits, left, position)
         record = None
         if tokenizer is not None or self._mu < math.inf:
             drawn = self._drawn(logits, asked, left)
-            logprob = drawn.logprob(float(logits.at(np.array([token]))[0]))
+            logprob = drawn.logprob(float(adjusted.at(np.array([token]))[0]))
             if tokenizer is not None:
                 removed = self._removed(logits, asked, left, drawn)
                 best = raw.best[: self._alternatives]
                 if len(best) < self._alternatives:
                     best = truncation.top_k(row.astype(np.float64), self._alternatives).ids
-                record = _record(logits, raw, best, left, drawn, removed, token, logprob, tokenizer)
+                kept = logits.tokens(left.members)
+                record = _record(
+                    adjusted, raw, best, kept, drawn, removed, token, logprob, tokenizer, constraint
+                )
             if self._mu < math.inf:
                 self._steer(logprob, left.cuts)
         self._adjustments.say(token)
         return token, record
+
+    def _summarised(self, row: Float[np.ndarray, "some"]) -> Summary:
+        return summarise(torch.from_numpy(row)[None], [self.temperature], best=ALTERNATIVES)[0]
 
     def _filtered(self, logits: Logits, asked: Summary, position: int) -> Left:
         """What the filters leave. Where that is among the best, which are in hand, nothing else is seen."""
@@ -155,11 +169,11 @@ class Sampler:
 
     def _race(self, logits: Logits, left: Left, position: int) -> int:
         """The token with the greatest z / T + noise."""
-        members, z = left.members, left.logits
+        members, z = logits.tokens(left.members), left.logits
         if left.temperature == 0:
             assert members is not None
             return int(members[0])
-        if members is None:
+        if left.members is None:
             z = logits.all if len(logits.touched) else logits.row
         key = noise.key(self._seed, self._choice, position)
         return draw(z, left.greatest, left.temperature, key, members)
@@ -194,12 +208,13 @@ def _record(
     logits: Logits,
     raw: Summary,
     best: Int[np.ndarray, "best"],
-    left: Left,
+    kept: Int[np.ndarray, "kept"] | None,
     drawn: Drawn,
     removed: float,
     token: int,
     logprob: float,
     tokenizer: Tokenizer,
+    constraint: Constraint | None,
 ) -> Record:
     values = logits.row[best]
     return Record(
@@ -207,7 +222,7 @@ def _record(
         sampler_logprob=logprob,
         entropy=raw.entropy,
         log_z=raw.log_z,
-        kept=len(logits.row) if left.members is None else len(left.members),
+        kept=len(logits.row if kept is None else kept),
         removed_mass=removed,
         alternatives=Alternatives(
             best,
@@ -215,9 +230,10 @@ def _record(
             logits.at(best) if len(logits.touched) else values,
             raw.log_z,
             drawn,
-            None if left.members is None else among(best, left.members),
+            None if kept is None else among(best, kept),
             tokenizer.piece,
         ),
+        constraint=constraint,
     )
 
 

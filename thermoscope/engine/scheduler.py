@@ -28,7 +28,7 @@ class Scheduler:
     def next(self) -> list[tuple[Sequence, int]]:
         """Answers of the next step, by slot, each with how many tokens it may run.
 
-        Every answer that is being decoded runs one token, beside a chunk of what prompts are still to be read.
+        Every answer that is being decoded runs one token, beside a chunk of a prompt that is still read.
         """
         while free := [slot for slot, occupant in enumerate(self.running) if occupant is None]:
             sequence = self._next_in()
@@ -44,7 +44,7 @@ class Scheduler:
     def _chunks(self, reading: list[Sequence], active: int) -> dict[Sequence, int]:
         """Whose prompts are read in this step, and how much of them.
 
-        The one that came first reads; but one that has not half as much left passes it, and leaves it its part.
+        The one that came first reads; but one that has not half as much left passes it, and leaves it a part.
         """
         if not reading:
             return {}
@@ -66,19 +66,19 @@ class Scheduler:
         whoever comes next finds one.
         """
         running = [each for each in self.running if each is not None]
+        has = Counter(each.request.client for each in running)
+        behind = sum(each.request.background for each in running)
+
+        def turn(sequence: Sequence) -> tuple[int, int]:
+            client = sequence.request.client
+            return has[client], self._turns.get(client, -1)
+
         front = [each for each in self.waiting if not each.request.background]
-        if front:
-            has = Counter(each.request.client for each in running)
-            turns = self._turns
-            chosen = min(
-                front, key=lambda each: (has[each.request.client], turns.get(each.request.client, -1))
-            )
-        elif self.waiting and sum(each.request.background for each in running) < max(
-            1, len(self.running) // 2
-        ):
-            chosen = self.waiting[0]
-        else:
+        if not front and behind < max(1, len(self.running) // 2):
+            front = list(self.waiting)
+        if not front:
             return None
+        chosen = min(front, key=turn)  # of equals the first
         self.waiting.remove(chosen)
         self._turns[chosen.request.client] = next(self._clock)
         here = {each.request.client for each in (*running, *self.waiting, chosen)}
@@ -95,5 +95,5 @@ class Scheduler:
 
 
 def chunk(*, reading: int, speaking: int) -> int:
-    """Tokens of prompts in a step. Those who speak wait for all of it; the more are reading, the more it is worth."""
+    """Tokens of prompts in a step: those who speak wait for it, and so do all who are reading."""
     return min(PREFILL_CHUNK, BESIDE * reading) if speaking else PREFILL_CHUNK

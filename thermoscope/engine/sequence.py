@@ -3,11 +3,13 @@
 import time
 from dataclasses import asdict, dataclass
 
+from thermoscope.engine.guide import Guide
 from thermoscope.engine.request import Request
 from thermoscope.engine.sampler import Sampler
 from thermoscope.engine.text import TextStream
 from thermoscope.engine.trace import FinishReason, Record, Step, Trace
 from thermoscope.models.cache import Span
+from thermoscope.models.intervention import fingerprint
 from thermoscope.models.tokenizer import Tokenizer
 
 
@@ -29,8 +31,11 @@ class Delta:
 class Sequence:
     """One of a request's n answers. `slot` is None until the scheduler gives it one."""
 
-    def __init__(self, request: Request, *, choice: int, seed: int, limit: int, trace: Trace) -> None:
+    def __init__(
+        self, request: Request, *, choice: int, seed: int, limit: int, trace: Trace, guide: Guide | None
+    ) -> None:
         self.request = request
+        self.guide = guide
         self.choice = choice
         self.slot: int | None = None
         self.arrival = 0  # order among all answers, set when it is queued
@@ -50,7 +55,15 @@ class Sequence:
 
     @classmethod
     def of(
-        cls, request: Request, *, choice: int, seed: int, limit: int, model: str, precision: str
+        cls,
+        request: Request,
+        *,
+        choice: int,
+        seed: int,
+        limit: int,
+        model: str,
+        precision: str,
+        guide: Guide | None = None,
     ) -> "Sequence":
         """The request's answer number `choice`, with an empty trace; `limit` tokens at most."""
         sampling = asdict(request.sampling) | {"seed": seed, "max_tokens": limit}
@@ -58,9 +71,15 @@ class Sequence:
         for name in ("stop", "stop_ids", "dry_breakers"):
             sampling[name] = list(sampling[name])
         trace = Trace(
-            model=model, precision=precision, prompt=request.prompt, sampling=sampling, choice=choice
+            model=model,
+            precision=precision,
+            prompt=request.prompt,
+            sampling=sampling,
+            choice=choice,
+            steered=fingerprint(request.steer),
+            grammar=None if request.grammar is None else asdict(request.grammar),
         )
-        return cls(request, choice=choice, seed=seed, limit=limit, trace=trace)
+        return cls(request, choice=choice, seed=seed, limit=limit, trace=trace, guide=guide)
 
     @property
     def pending(self) -> int:
@@ -68,7 +87,7 @@ class Sequence:
         return len(self.tokens) - self.filled
 
     def reuse(self, count: int) -> None:
-        """The first `count` tokens stand in the cache, and so many of them as are new there were not computed."""
+        """Have the first `count` tokens in the cache, of which what is new there was not computed."""
         if count > self.filled:
             self.trace.cached_tokens += count - self.filled
             self.filled = count
@@ -85,8 +104,11 @@ class Sequence:
         if not self.trace.steps:
             self.trace.prefill_ms = (now - self._since) * 1e3
         ended = token in sampling.stop_ids or (token in tokenizer.end_ids and not sampling.ignore_eos)
+        data = b"" if ended else self._shown(token, tokenizer)
+        if self.guide is not None and not ended:
+            self.guide.accept(token)
+            ended = self.guide.complete
         full = len(self.trace.steps) + 1 >= self._limit
-        data = b"" if ended else tokenizer.bytes_of(token)
         shown = self._text.push(data, last=ended or full)
         step = Step(token, shown.piece, data, round((now - self._since) * 1e3, 4), record)
         self._since = now
@@ -96,3 +118,9 @@ class Sequence:
         reason: FinishReason | None = "stop" if ended or shown.stopped else "length" if full else None
         self.trace.finish_reason = reason
         return Delta(self.choice, shown.text, step, reason, self.trace if reason else None)
+
+    def _shown(self, token: int, tokenizer: Tokenizer) -> bytes:
+        """What a token adds to the text."""
+        if token in self.request.shown:
+            return tokenizer.piece(token).encode()
+        return tokenizer.bytes_of(token)

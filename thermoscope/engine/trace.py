@@ -117,6 +117,22 @@ class Alternatives(Sequence[Alternative]):
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """What a grammar's mask did to the model's own distribution, at T = 1 and before anything else.
+
+    - `allowed`: tokens that it left. `work`: −log of the probability that it left them, in nats.
+    """
+
+    allowed: int
+    work: float
+
+    @property
+    def removed_mass(self) -> float:
+        """The probability that the mask took away."""
+        return -math.expm1(-self.work)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """The distribution that one token was drawn from. All logarithms are natural.
 
@@ -126,8 +142,9 @@ class Record:
     - `log_z`: log of the sum of exp(logit): moves when a constant is added to the logits.
     - `kept`: tokens that truncation left.
     - `removed_mass`: probability that truncation cut off, after penalties and bias, at the temperature that
-      it saw.
+      it saw; where a grammar's mask went before, of what that had left.
     - `alternatives`: the 20 best by the model's own distribution, best first; or as many as were asked for.
+    - `constraint`: what a grammar's mask did; None without one.
     """
 
     logprob: float
@@ -137,6 +154,7 @@ class Record:
     kept: int
     removed_mass: float
     alternatives: Sequence[Alternative]
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +188,12 @@ class Step:
                 "kept": self.record.kept,
                 "removed_mass": self.record.removed_mass,
             }
+            if (constraint := self.record.constraint) is not None:
+                plain["constraint"] = {
+                    "allowed": constraint.allowed,
+                    "removed_mass": constraint.removed_mass,
+                    "work": constraint.work,
+                }
             if alternatives:
                 plain["alternatives"] = [other.to_dict() for other in self.record.alternatives]
         return plain
@@ -178,6 +202,9 @@ class Step:
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         record = None
+        constraint = plain.get("constraint") and Constraint(
+            plain["constraint"]["allowed"], plain["constraint"]["work"]
+        )
         if "logprob" in plain:
             record = Record(
                 logprob=float(plain["logprob"]),
@@ -195,6 +222,7 @@ class Step:
                     )
                     for other in plain["alternatives"]
                 ),
+                constraint=constraint,
             )
         return cls(plain["token"], plain["text"], bytes(plain["bytes"]), plain["ms"], record)
 
@@ -205,9 +233,11 @@ class Trace:
 
     - `model`, `precision`: what spoke. `prompt`: token ids that it was given.
     - `sampling`: the settings, with the seed that was used. `choice`: which of the n answers this is.
+    - `grammar`: what the answer was held to, as `Grammar`'s fields; None for nothing.
     - `text`: the answer as shown, after stop strings were cut. `steps`: every token that was drawn.
-    - `prefill_ms`: from the request's start to its first logits. `cached_tokens`: of the prompt, those whose keys
-      and values were there already.
+    - `prefill_ms`: from the request's start to its first logits. `cached_tokens`: of the prompt, those whose
+      keys and values were there already.
+    - `steered`: the fingerprint of the vectors that were added (`models.intervention`); None where none was.
     """
 
     model: str
@@ -215,11 +245,13 @@ class Trace:
     prompt: tuple[int, ...]
     sampling: dict[str, Any]
     choice: int = 0
+    grammar: dict[str, str] | None = None
     text: str = ""
     finish_reason: FinishReason | None = None
     prefill_ms: float = 0.0
     cached_tokens: int = 0
     steps: list[Step] = field(default_factory=list)
+    steered: str | None = None
 
     @property
     def tokens(self) -> tuple[int, ...]:

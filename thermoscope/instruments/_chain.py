@@ -124,7 +124,7 @@ def chained(
 def opened(lab: "Lab", file: "File") -> "Trace":
     """A saved trace of this model.
 
-    **Errors:** `InvalidRequest` for a file that is none, or of another model or precision.
+    **Errors:** `InvalidRequest` for a file that is none, of another model or precision, or steered.
     """
     from thermoscope.engine.trace import Trace
 
@@ -145,6 +145,12 @@ def opened(lab: "Lab", file: "File") -> "Trace":
                 f"trace: got one of {what} {got}, expected {here}, which runs; load {got} to look at it.",
                 param="trace",
             )
+    if trace.steered is not None:
+        raise InvalidRequest(
+            f"trace: got one that was steered (by {trace.steered}), expected a plain answer: a look at it "
+            "without the vector would show another model than spoke.",
+            param="trace",
+        )
     vocab = lab.model.config.vocab
     if outside := [each for each in (*trace.prompt, *trace.tokens) if not 0 <= each < vocab]:
         raise InvalidRequest(f"trace: got token id {outside[0]}, expected 0 to {vocab - 1}.", param="trace")

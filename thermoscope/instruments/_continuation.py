@@ -135,8 +135,8 @@ def chain_rule(lab: "Lab", found: Sequence[Continuation], what: str) -> Check:
     """
     residuals = []
     for each in lab.track("checking", found):
-        replayed = lab.replay((*each.given, *each.tokens), param=what).logprobs[-len(each.tokens) :].numpy()
-        residuals.append(float(np.abs(replayed - each.log_p).max()))
+        replayed = lab.replay((*each.given, *each.tokens), first=len(each.given) - 1, param=what)
+        residuals.append(float(np.abs(replayed.logprobs.numpy() - each.log_p).max()))
     return Check(
         f"chain rule = replay, {what}",
         "largest |log p from the logits of passes that end before the token − log p of a replay of all|",

@@ -57,9 +57,9 @@ def evict(lab: "Lab", run: "Rerun", cut: int, sinks: int, keep: float, seed: int
             plans.append((kept, name, _without(run, cut, longest.tokens)))
     found = []
     for kept, policy, hidden in lab.track("evicting", plans):
-        effect = run.changed(hidden, what="evicting")
+        effect = run.changed(hidden, first=cut, what="evicting")
         found.append((kept, policy, _loss(run, effect.logprobs, cut), effect.answer - run.answer))
-    everything = run.changed(_without(run, cut, [len(run.chain.prompt) - 1], layers=()))
+    everything = run.changed(_without(run, cut, [len(run.chain.prompt) - 1], layers=()), first=cut)
     rows = _rows(found)
     worst = max(rows, key=lambda row: float(str(row[2])))
     half = {str(row[1]): float(str(row[2])) for row in rows if row[0] == share}

@@ -40,8 +40,8 @@ def read(
     layer = layers if layer is None else layer
 
     found = positions(lab, whole, first)
-    shown = lab.replay(whole, keep=["residual"], layers=[layer], param="prompt").kept["residual", layer]
-    demonstrations = shown[found].double().numpy()
+    seen = lab.replay(whole, keep=["residual"], layers=[layer], first=len(whole), param="prompt")
+    demonstrations = seen.kept["residual", layer][found].double().numpy()
     several = len(found) >= FEWEST
     task = demonstrations.mean(axis=0) if several else two.prompted_states[layer]
     states = {"bare": two.bare_states[layer], "prompted": two.prompted_states[layer]}

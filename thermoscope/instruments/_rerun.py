@@ -27,7 +27,8 @@ class Effect:
     """What a change did.
 
     - `answer`: log P(answer) with it, in nats.
-    - `logprobs`: [tokens − 1] float64, of each token but the first; where nothing could change, as it was.
+    - `logprobs`: [tokens − 1] float64, of each token but the first; where nothing could change, or nobody
+      asked, as it was.
     - `kl`: [tokens], KL(plain‖changed) of the distribution after each token, nats; empty unless asked for.
     """
 
@@ -63,11 +64,20 @@ class Rerun:
         return self._case.plain(keep=SEEN, see=self._looking)
 
     def changed(
-        self, interventions: "Sequence[Intervention]", *, kl: bool = False, what: str = "hiding"
+        self,
+        interventions: "Sequence[Intervention]",
+        *,
+        kl: bool = False,
+        first: int = 0,
+        what: str = "hiding",
     ) -> Effect:
-        """The same tokens with something changed inside; `kl`: whether every token's distribution counts."""
+        """The same tokens with something changed inside.
+
+        `first`: index of the first token behind which distributions count; `before_answer` leaves the others
+        out. `kl`: whether to hold them to the plain ones.
+        """
         logprobs, seen = self.logprobs.copy(), np.zeros(len(self._tokens) if kl else 0)
-        run = self._lab.pieces(lambda model: self._against(model, interventions, kl), 0, what)
+        run = self._lab.pieces(lambda model: self._against(model, interventions, kl, first), 0, what)
         for start, found, divergent in run:
             logprobs[start : start + len(found)] = found
             if kl:
@@ -76,8 +86,14 @@ class Rerun:
 
     def instead(self, start: int, tokens: Sequence[int], what: str = "asking") -> float:
         """log P(answer) where from index `start` on other tokens stand, the last of which are the answer."""
-        parts = list(self._lab.pieces(lambda _: self._case.instead(start, tokens), 0, what))
+        first = start + len(tokens) - len(self.chain.answer) - 1
+        parts = list(self._lab.pieces(lambda _: self._case.instead(start, tokens, first=first), 0, what))
         return self._answer(torch.cat([part.logprobs for part in parts]).numpy())
+
+    @property
+    def before_answer(self) -> int:
+        """Index of the token that stands before the answer."""
+        return len(self._tokens) - len(self.chain.answer) - 1
 
     @property
     def room(self) -> int:
@@ -106,7 +122,8 @@ class Rerun:
 
     def without_question(self) -> float:
         """log P(answer) behind the cue alone: what the answer has for itself."""
-        seen = self._lab.replay((*self.chain.bare, *self.chain.tail), param="prompt")
+        tokens = (*self.chain.bare, *self.chain.tail)
+        seen = self._lab.replay(tokens, first=len(tokens) - len(self.chain.answer) - 1, param="prompt")
         return self._answer(seen.logprobs.numpy())
 
     def encode(self, text: str) -> list[int]:
@@ -126,15 +143,15 @@ class Rerun:
 
     @torch.inference_mode()
     def _against(
-        self, model: "Model", interventions: "Sequence[Intervention]", kl: bool
+        self, model: "Model", interventions: "Sequence[Intervention]", kl: bool, first: int
     ) -> "Iterator[tuple[int, np.ndarray, np.ndarray]]":
-        for part in self._case.changed(interventions, logits=kl):
-            divergent = np.zeros(0)
+        for part in self._case.changed(interventions, logits=kl, first=first):
+            start, divergent = max(part.start, first), np.zeros(0)
             if part.logits is not None:
                 # The plain logits once more, from the stream: all of them would be 200 KB a token.
-                plain = model.decoder.logits(self.look.last[part.start : part.start + len(part.logits)])
+                plain = model.decoder.logits(self.look.last[start : start + len(part.logits)])
                 divergent = _divergence(plain, part.logits).numpy()
-            yield part.start, part.logprobs.numpy(), divergent
+            yield start, part.logprobs.numpy(), divergent
 
     def _answer(self, logprobs: Float[np.ndarray, "tokens"]) -> float:
         return float(logprobs[-len(self.chain.answer) :].sum())

@@ -53,7 +53,8 @@ def hide(lab: "Lab", run: "Rerun", controls: int, seed: int) -> Reading:
             effects[number, later] = effect.kl[steps[later].first - 1 : steps[later].end - 1].mean()
     spans = _spans(run, controls, seed)
     others = [
-        run.changed([Suppress(span)]).answer - run.answer for span in lab.track("hiding controls", spans)
+        run.changed([Suppress(span)], first=run.before_answer).answer - run.answer
+        for span in lab.track("hiding controls", spans)
     ]
     low, high = min(others), max(others)
     # Less than the controls' least is no effect, either.

@@ -9,7 +9,7 @@ have met).
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from thermoscope.errors import InvalidRequest
@@ -23,9 +23,9 @@ class CallFormat:
     """The texts around a call's name and its arguments, which are a JSON object.
 
     An answer with two calls is `opening first NAME middle ARGUMENTS tail again NAME middle ARGUMENTS tail
-    closing`. `opening` is what tells a call from text; it may be the name of a control token. `again` is None
-    where the model writes only one call. `leads`: a call is one only at the very start of an answer.
-    `id_length`: of the ids that the template takes, letters and digits alone; None for any.
+    closing`. `opening` is what tells a call from text. `again` is None where the model writes only one call.
+    `marks`: texts that are control tokens of many models. `leads`: a call is one only at the very start of an
+    answer. `id_length`: of the ids that the template takes, letters and digits alone; None for any.
     """
 
     opening: str
@@ -34,6 +34,7 @@ class CallFormat:
     tail: str
     again: str | None
     closing: str = ""
+    marks: tuple[str, ...] = ()
     leads: bool = False
     id_length: int | None = None
 
@@ -57,6 +58,7 @@ HERMES = CallFormat(
     middle='", "arguments": ',
     tail="}\n</tool_call>",
     again='\n<tool_call>\n{"name": "',
+    marks=("<tool_call>", "</tool_call>"),
 )
 LLAMA3 = CallFormat(
     opening='{"name": "', first="", middle='", "parameters": ', tail="}", again=None, leads=True
@@ -68,11 +70,18 @@ MISTRAL = CallFormat(
     tail="}",
     again=', {"name": "',
     closing="]",
+    marks=("[TOOL_CALLS]",),
     id_length=9,
 )
-MISTRAL_SPACED = CallFormat(**{**MISTRAL.__dict__, "first": ' [{"name": "'})  # before its tokenizer of 2024
+MISTRAL_SPACED = replace(MISTRAL, first=' [{"name": "')  # before its tokenizer of 2024
 MISTRAL_NAMED = CallFormat(  # since 2025
-    opening="[TOOL_CALLS]", first="", middle="[ARGS]", tail="", again="[TOOL_CALLS]", id_length=9
+    opening="[TOOL_CALLS]",
+    first="",
+    middle="[ARGS]",
+    tail="",
+    again="[TOOL_CALLS]",
+    marks=("[TOOL_CALLS]", "[ARGS]"),
+    id_length=9,
 )
 FORMATS = (HERMES, LLAMA3, MISTRAL, MISTRAL_SPACED, MISTRAL_NAMED)
 

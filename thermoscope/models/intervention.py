@@ -4,8 +4,9 @@ Positions are a token's index in its sequence, layers count from 0. The stream t
 layer's number; the one before the final norm has the number of layers.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -99,14 +100,15 @@ class Interventions:
     ) -> None:
         self._positions = positions
         self._stream: list[tuple[Patch | Add | Lean, Bool[Tensor, "rows"]]] = []
-        self._hidden: list[tuple[Collection[int] | None, Bool[Tensor, "rows length"]]] = []
+        # By the layers that it holds for: a window that rolls is one change for each token, and one mask.
+        self._hidden: dict[frozenset[int] | None, Bool[Tensor, "rows length"]] = {}
         for slot, interventions in by_slot.items():
             here = slots == slot
             if not here.any():
                 continue
             for each in interventions:
                 if isinstance(each, Suppress):
-                    self._hidden.append((each.layers, self._hides(each, here)))
+                    self._hide(each, here)
                 elif not isinstance(each, Overwrite):  # which is done to the cache, between two calls
                     self._stream.append((each, here))
 
@@ -131,19 +133,23 @@ class Interventions:
     def hidden(self, layer: int) -> Bool[Tensor, "rows length"] | None:
         """Which positions each row must not see in this layer; None where it may see all."""
         found = None
-        for layers, hides in self._hidden:
+        for layers, hides in self._hidden.items():
             if layers is None or layer in layers:
                 found = hides if found is None else found | hides
         return found
 
-    def _hides(self, each: Suppress, here: Bool[Tensor, "rows"]) -> Bool[Tensor, "rows length"]:
-        column = torch.arange(int(self._positions.max()) + 1)
-        keys = torch.isin(column, torch.tensor([*each.keys], dtype=torch.long))
+    def _hide(self, each: Suppress, here: Bool[Tensor, "rows"]) -> None:
+        length = int(self._positions.max()) + 1
+        keys = torch.tensor([key for key in each.keys if key < length], dtype=torch.long)
         if each.queries is None:
-            rows = here & (self._positions > max(each.keys, default=0))
+            here = here & (self._positions > max(each.keys, default=0))
         else:
-            rows = here & torch.isin(self._positions, torch.tensor([*each.queries], dtype=torch.long))
-        return rows[:, None] & keys & (column != self._positions[:, None])
+            here = here & torch.isin(self._positions, torch.tensor([*each.queries], dtype=torch.long))
+        rows = here.nonzero()[:, 0]
+        layers = None if each.layers is None else frozenset(each.layers)
+        hides = self._hidden.setdefault(layers, torch.zeros(len(here), length, dtype=torch.bool))
+        hides[rows[:, None], keys] = True
+        hides[rows, self._positions[rows]] = False
 
 
 def first_touched(interventions: Iterable[Intervention], length: int) -> int:
@@ -163,6 +169,21 @@ def first_touched(interventions: Iterable[Intervention], length: int) -> int:
             touched = range(length) if each.positions is None else each.positions
         first = min(first, min(touched, default=length))
     return first
+
+
+def fingerprint(interventions: Iterable[Intervention]) -> str | None:
+    """What tells some changes from others: 16 hexadecimal digits of everything in them; None for none."""
+    every = list(interventions)
+    digest = hashlib.sha256()
+    for each in every:
+        digest.update(type(each).__name__.encode())
+        for part in fields(each):
+            value = getattr(each, part.name)
+            if isinstance(value, Tensor):
+                digest.update(value.float().contiguous().numpy().tobytes())
+            else:
+                digest.update(repr([*value] if isinstance(value, Collection) else value).encode())
+    return digest.hexdigest()[:16] if every else None
 
 
 def check(interventions: Iterable[Intervention], length: int, config: ModelConfig) -> None:

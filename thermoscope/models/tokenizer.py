@@ -102,6 +102,12 @@ class Tokenizer:
         """How the model writes the call of a function: its template's way, or the one it is told."""
         return self._own_calls or calls.HERMES
 
+    @property
+    def call_marks(self) -> dict[str, int]:
+        """The marks of that form which are control tokens here, with their ids."""
+        ids = {mark: self.core.token_to_id(mark) for mark in self.call_format.marks}
+        return {mark: token for mark, token in ids.items() if token in self._control}
+
     @cached_property
     def _own_calls(self) -> calls.CallFormat | None:
         return calls.format_of(self.template) if self.template else None

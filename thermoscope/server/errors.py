@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from thermoscope.errors import (
     EngineStopped,
@@ -54,10 +55,11 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
         case TimedOut():
             return 408, _body(str(error), code="timeout", kind="timeout_error")
         case HTTPException():
-            return error.status_code, _body(str(error.detail))
+            code = "invalid_api_key" if error.status_code == 401 else None
+            return error.status_code, _body(str(error.detail), code=code)
         case EngineStopped():
             return 503, _body(str(error), code="engine_stopped", kind="server_error")
-        case ClientGoneError():
+        case ClientGoneError() | ClientDisconnect():
             return CLIENT_CLOSED_REQUEST, _body("The client closed the connection.")
         case ReadingCancelled():
             return CLIENT_CLOSED_REQUEST, _body(str(error), code="cancelled")

@@ -77,6 +77,8 @@ class Metrics:
         self._gauge("vllm:kv_cache_usage_perc", "Share of the cache in use.", lambda: runner.cache_use)
         self._prompt = self._counter("vllm:prompt_tokens", "Tokens of prompts.")
         self._generated = self._counter("vllm:generation_tokens", "Tokens drawn.")
+        self._looked_up = self._counter("vllm:prefix_cache_queries", "Tokens looked for in the cache.")
+        self._found = self._counter("vllm:prefix_cache_hits", "Tokens found there, and not computed again.")
         self._ended = Counter(
             "vllm:request_success",
             "Answers that ended, by reason.",
@@ -114,6 +116,8 @@ class Metrics:
 
     def finished(self, trace: Trace, seconds: float) -> None:
         """An answer came to its end."""
+        self._looked_up.inc(len(trace.prompt))
+        self._found.inc(trace.cached_tokens)
         self._lengths.observe(len(trace.steps))
         self.ended(trace.finish_reason or "error", seconds)
 

@@ -9,10 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest
+from thermoscope.server import logs
 from thermoscope.server.app import create_app
+from thermoscope.server.connection import Connection
 from thermoscope.server.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ def serve(
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     model.runner.queue, model.runner.timeout = options.queue, options.timeout
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+    logs.start(options.log)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
         Server(model, replace(options, hosts=(host, *(options.hosts or ())))).run(sockets=[listener])
 
@@ -64,16 +68,29 @@ def open_port(host: str, port: int) -> socket.socket:
     return listener
 
 
+def configured(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves an app of ours."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        lifespan="off",
+    )
+
+
 class Server(uvicorn.Server):
     """uvicorn, which lets answers end, then stops the engine, then waits for open connections to end."""
 
     def __init__(self, model: "LanguageModel", options: Options) -> None:
         app = create_app(model, options)
-        super().__init__(
-            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, lifespan="off")
-        )
+        super().__init__(configured(app))
         self._runner = model.runner
         self._grace = options.grace
+        self._traces = app.state.traces
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let answers end within the grace time, and tell newcomers; then stop the engine, which tells every
@@ -86,3 +103,4 @@ class Server(uvicorn.Server):
         self.force_exit = False  # those that are cut short must hear of it
         await run_in_threadpool(self._runner.stop)
         await super().shutdown(sockets)
+        await run_in_threadpool(self._traces.close)

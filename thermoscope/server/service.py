@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from thermoscope.engine.request import Request
 from thermoscope.server.answers import Answers
 from thermoscope.server.aside import Aside
+from thermoscope.server.logprobs import check_size
 from thermoscope.server.metrics import Metrics
 from thermoscope.server.names import Names
 from thermoscope.server.options import Options
@@ -32,22 +33,30 @@ class Service(Names):
         self.metrics = Metrics(model)
         self.traces = Traces(options.keep_traces)
 
-    def bounded(self, request: Request, default: int | None = None) -> Request:
-        """The request, with a limit of tokens where it names none.
+    def answers(
+        self,
+        *requests: Request,
+        client: Hashable = None,
+        traced: bool = False,
+        max_tokens: int | None = None,
+    ) -> Answers:
+        """Have the engine answer; the caller iterates, and cancels at the end.
 
-        `default`: of its address; None is the server's. Neither is more than the context leaves.
+        `client`: who asks, as `client_of` says. `traced`: keep every step. `max_tokens`: of an answer whose
+        request names no limit, at this address; None is the server's.
+
+        **Errors:** those of `Runner.submit`, and `InvalidRequest` for more alternatives than can be sent.
         """
-        limit = default or self.max_tokens
+        asked = [replace(self._bounded(request, max_tokens), client=client) for request in requests]
+        context = self.model.context
+        tokens = sum((request.sampling.max_tokens or context) * request.sampling.n for request in asked)
+        check_size("thermoscope.top_logprobs", max(request.alternatives for request in asked), tokens)
+        watch = Watch(self.metrics, self.traces if traced else None)
+        return Answers(self.model.runner, asked, watch)
+
+    def _bounded(self, request: Request, max_tokens: int | None) -> Request:
+        limit = max_tokens or self.max_tokens
         if request.sampling.max_tokens is not None or limit is None:
             return request
         room = max(1, self.model.context - len(request.prompt))  # where none is left, the engine says so
         return replace(request, sampling=replace(request.sampling, max_tokens=min(limit, room)))
-
-    def answers(self, *requests: Request, client: Hashable = None, traced: bool = False) -> Answers:
-        """Have the engine answer; the caller iterates, and cancels at the end.
-
-        `client`: who asks, as `client_of` says. `traced`: keep every step.
-        """
-        watch = Watch(self.metrics, self.traces if traced else None)
-        theirs = [replace(request, client=client) for request in requests]
-        return Answers(self.model.runner, theirs, watch)

@@ -162,18 +162,22 @@ class Lab:
         *,
         keep: "Keep" = (),
         layers: Collection[int] | None = None,
+        first: int = 0,
         interventions: "Sequence[Intervention]" = (),
         param: str = "text",
     ) -> "Replay":
         """One teacher-forced pass over the tokens, keeping the quantities asked for.
+
+        `first`: index of the first token behind which log-probabilities count.
 
         `param`: as in `logits`.
         """
         from thermoscope.engine.replay import chunks, joined
 
         self._check_room(tokens, param)
-        how = {"keep": keep, "layers": layers, "interventions": interventions}
-        return joined(tokens, list(self.pieces(lambda model: chunks(model, tokens, **how), len(tokens))))  # type: ignore[arg-type]
+        how = {"keep": keep, "layers": layers, "first": first, "interventions": interventions}
+        parts = list(self.pieces(lambda model: chunks(model, tokens, **how), len(tokens)))  # type: ignore[arg-type]
+        return joined(tokens, parts, interventions)
 
     def logits(
         self, tokens: Sequence[int], *, first: int = 0, param: str = "text"
@@ -182,11 +186,13 @@ class Lab:
 
         `param`: the setting that the tokens are from, for the error where they fill the context.
         """
-        from thermoscope.engine.replay import logits_from
+        from thermoscope.engine.replay import chunks
 
         self._check_room(tokens, param)
-        for rows in self.pieces(lambda model: logits_from(model, tokens, first), len(tokens)):
-            yield from rows.numpy()
+        look = lambda model: chunks(model, tokens, logits=True, first=first)  # noqa: E731
+        for part in self.pieces(look, len(tokens)):
+            assert part.logits is not None
+            yield from part.logits.numpy()
 
     def pieces(
         self, look: "Callable[[Model], Iterator[Item]]", tokens: int, what: str = "reading"
@@ -227,9 +233,8 @@ class Lab:
         """Whether a second look at finished answers sees what the engine recorded while it spoke."""
         residuals = []
         for trace in self.track("checking", traces):
-            residuals.append(
-                self.replay((*trace.prompt, *trace.tokens), param="prompt").logprob_residual(trace)
-            )
+            tokens, first = (*trace.prompt, *trace.tokens), len(trace.prompt) - 1
+            residuals.append(self.replay(tokens, first=first, param="prompt").logprob_residual(trace))
         how = "largest |log p of the replay − log p recorded at the step|, over all tokens of the answers"
         return Check("replay = record", how, max(residuals), self.tie)
 

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
+from thermoscope.server.chat.conversation import conversation
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
 from thermoscope.server.logprobs import alternatives, check_size
+from thermoscope.server.tools.grammar import answer_grammar
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
@@ -20,7 +22,9 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
     `vectors`: those that an answer may be steered by, under the names that requests know them by.
     """
     _check_pairs(body)
-    prompt = tokenizer.chat([message.plain() for message in body.messages])
+    offer = body.offer
+    prompt = tokenizer.chat(conversation(body.messages), () if offer is None else offer.told)
+    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(prompt))
     steered = steering(body, vectors)
     return Request(
         prompt=prompt,
@@ -29,14 +33,9 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         timeout=timeout(body),
         record=bool(body.logprobs) or body.with_records,
         alternatives=alternatives(body, shown=bool(body.logprobs)),
+        grammar=None if offer is None else answer_grammar(offer, tokenizer),
+        shown=frozenset() if offer is None else frozenset(tokenizer.call_marks.values()),
     )
-
-
-def check_sizes(body: ChatRequest, request: Request, context: int) -> None:
-    """Refuse a request whose alternatives would not fit into an answer."""
-    tokens = (request.sampling.max_tokens or context) * request.sampling.n
-    check_size("thermoscope.top_logprobs", request.alternatives, tokens)
-    check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(request.prompt))
 
 
 def _check_pairs(body: ChatRequest) -> None:

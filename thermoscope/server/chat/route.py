@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.server.answers import Answers, client_of
-from thermoscope.server.chat.request import check_sizes, engine_request
+from thermoscope.server.chat.request import engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
 from thermoscope.server.envelope import joined
@@ -25,9 +25,7 @@ def install(app: FastAPI, service: Service) -> None:
     async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
-        asked = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
-        request = service.bounded(asked)
-        check_sizes(body, request, model.context)
+        request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
         client = client_of(exchange, body.safety_identifier or body.user)
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
@@ -46,14 +44,19 @@ def install(app: FastAPI, service: Service) -> None:
 async def _chunks(
     body: ChatRequest, answers: Answers, wording: Wording, of_prompt: Callable[[], Awaitable[dict[str, Any]]]
 ) -> AsyncIterator[dict[str, Any]]:
-    for index in range(body.n or 1):
-        yield wording.chunk(index, {"role": "assistant", "content": ""})
+    choices = [wording.said() for _ in range(body.n or 1)]
+    for index, said in enumerate(choices):
+        yield wording.chunk(index, said.begun)
     traces = []
     async for delta in answers:
-        if delta.text or (delta.step and (body.logprobs or body.with_steps)):
-            yield wording.chunk(delta.choice, {"content": delta.text}, step=delta.step)
-        if delta.finish_reason is not None:
-            yield wording.chunk(delta.choice, {}, finish_reason=delta.finish_reason)
+        said, ended = choices[delta.choice], delta.finish_reason
+        pieces = said.push(delta.text, last=ended is not None)
+        if not pieces and (body.logprobs or body.with_steps):
+            pieces = [said.nothing]
+        for at, piece in enumerate(pieces):  # the token stands with the first piece that it brought
+            yield wording.chunk(delta.choice, piece, step=None if at else delta.step)
+        if ended is not None:
+            yield wording.chunk(delta.choice, {}, finish_reason=said.reason(ended))
         if delta.trace is not None:
             traces.append(delta.trace)
     if seen := await of_prompt():

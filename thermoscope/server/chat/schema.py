@@ -8,14 +8,26 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.settings import Text
 from thermoscope.server.fields import Body, Drawing, Empty, Metadata
+from thermoscope.server.tools.offer import Offer, functions_offer, tools_offer
+from thermoscope.server.tools.schema import (
+    MOST,
+    Choice,
+    Function,
+    FunctionCall,
+    FunctionChoice,
+    FunctionName,
+    Tool,
+    ToolCall,
+)
 
 
 def _as_parts(value: object) -> object:
     if isinstance(value, str):
         return [{"type": "text", "text": value}]
-    if not isinstance(value, list):
+    if not isinstance(value, list | None):
         raise PydanticCustomError("content", "Input should be a string or a list of text parts")
     return value
 
@@ -28,26 +40,29 @@ class TextPart(Body):
 
 
 class Message(Body):
-    """One turn of a conversation. `developer` is the newer name of `system`."""
+    """One turn of a conversation. `developer` is the newer name of `system`; `function` the older of `tool`.
 
-    role: Literal["system", "developer", "user", "assistant"]
+    What a message of each role needs is checked where the conversation is put together.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Annotated[
-        list[TextPart],
-        Field(min_length=1),
-        BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart]),
-    ]
-    name: str | None = None
+        Annotated[list[TextPart], Field(min_length=1)] | None,
+        BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart] | None),
+    ] = None
+    name: Text | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST)] | None = None
+    tool_call_id: Text | None = None
+    function_call: FunctionCall | None = None
     # An answer that a client sends back as it came carries these, all empty.
     refusal: None = None
     audio: None = None
-    function_call: None = None
-    tool_calls: Empty | None = None
     annotations: Empty | None = None
 
-    def plain(self) -> dict[str, str]:
-        """The message as chat templates read it."""
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": "\n".join(part.text for part in self.content)}
+    @property
+    def text(self) -> str:
+        """What the message says."""
+        return "\n".join(part.text for part in self.content or ())
 
 
 class ResponseFormat(Body):
@@ -64,6 +79,13 @@ class ChatRequest(Drawing):
 
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
 
+    tools: Annotated[list[Tool], Field(max_length=MOST)] | None = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
+    # The same in the words of before tools.
+    functions: Annotated[list[Function], Field(max_length=MOST)] | None = None
+    function_call: FunctionChoice | None = None
+
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
@@ -77,11 +99,6 @@ class ChatRequest(Drawing):
     response_format: ResponseFormat | None = None
     store: Literal[False] | None = None
     modalities: list[Literal["text"]] | None = None
-    tools: Empty | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
-    functions: Empty | None = None
-    function_call: Literal["none", "auto"] | None = None
     reasoning_effort: Literal["none"] | None = None
     verbosity: Literal["medium"] | None = None
     service_tier: Literal["auto", "default"] | None = None
@@ -91,3 +108,18 @@ class ChatRequest(Drawing):
     web_search_options: None = None
     prompt_cache_options: None = None
     prompt_cache_retention: None = None
+
+    @property
+    def offer(self) -> Offer | None:
+        """What an answer may call; None for nothing.
+
+        **Errors:** `InvalidRequest`, as `tools_offer` and `functions_offer` have it.
+        """
+        if not self.functions and not isinstance(self.function_call, FunctionName):
+            return tools_offer(self.tools, self.tool_choice, parallel=self.parallel_tool_calls)
+        if self.tools:
+            raise InvalidRequest(
+                "functions: got some beside tools, expected one of the two; put all of them into tools.",
+                param="functions",
+            )
+        return functions_offer(self.functions, self.function_call)

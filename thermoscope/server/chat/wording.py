@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.server import envelope
+from thermoscope.server.chat.said import Said
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.logprobs import logprobs, prompt_items
 
@@ -23,14 +24,19 @@ class Wording:
         self._prompt_tokens = len(request.prompt)
         self._head = envelope.head("chat.completion", "chatcmpl", body.model, model)
 
+    def said(self) -> Said:
+        """What one choice's answer is read with."""
+        form = None if self._body.offer is None else self._tokenizer.call_format
+        return Said(form, before_tools=bool(self._body.functions))
+
     def completion(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The whole answer."""
         choices = [
             {
                 "index": trace.choice,
-                "message": {"role": "assistant", "content": trace.text, "refusal": None},
+                "message": (said := self.said()).message(trace.text),
                 **self._of_steps(trace.steps),
-                "finish_reason": trace.finish_reason,
+                "finish_reason": said.reason(trace.finish_reason),
             }
             for trace in traces
         ]
@@ -71,7 +77,7 @@ class Wording:
     def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
         fields: dict[str, Any] = {"logprobs": None}
         if self._body.logprobs:
-            best = self._body.all_alternatives or self._body.top_logprobs or 0
+            best = self._body.all_alternatives or self._body.all_alternatives or self._body.top_logprobs or 0
             fields["logprobs"] = {"content": logprobs(steps, self._tokenizer, best), "refusal": None}
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}

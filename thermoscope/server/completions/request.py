@@ -5,28 +5,26 @@ from typing import TYPE_CHECKING
 
 from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
-from thermoscope.server.completions.schema import DEFAULT_MAX_TOKENS, CompletionRequest
+from thermoscope.server.completions.schema import CompletionRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
 from thermoscope.server.logprobs import alternatives, check_size
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
     from thermoscope.models.tokenizer import Tokenizer
-    from thermoscope.server.service import Service
 
 MOST = 128  # answers to one request, of all its prompts together
 
 
-def engine_requests(body: CompletionRequest, service: "Service") -> list[Request]:
+def engine_requests(
+    body: CompletionRequest, tokenizer: "Tokenizer", vectors: "Mapping[str, Steering]"
+) -> list[Request]:
     """What the engine is asked to do. Tokenizes the prompts, so it is not for the event loop."""
     _check_pairs(body)
-    tokenizer = service.model.tokenizer
     prompts = [_ids(tokenizer, text, f"prompt[{at}]") for at, text in enumerate(body.prompt)]
-    requests = [service.bounded(_request(body, ids, service.vectors), DEFAULT_MAX_TOKENS) for ids in prompts]
-    drawn = sum((request.sampling.max_tokens or 0) * request.sampling.n for request in requests)
-    echoed = sum(map(len, prompts)) if body.echo else 0
-    check_size("thermoscope.top_logprobs", requests[0].alternatives, drawn + echoed)
-    return requests
+    if body.echo and body.logprobs is not None:
+        check_size("thermoscope.top_logprobs", body.all_alternatives or 0, sum(map(len, prompts)))
+    return [_request(body, ids, vectors) for ids in prompts]
 
 
 def _request(body: CompletionRequest, ids: tuple[int, ...], vectors: "Mapping[str, Steering]") -> Request:

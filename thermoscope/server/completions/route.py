@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from thermoscope.engine.request import Request
 from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.completions.request import engine_requests
-from thermoscope.server.completions.schema import CompletionRequest
+from thermoscope.server.completions.schema import DEFAULT_MAX_TOKENS, CompletionRequest
 from thermoscope.server.completions.wording import Wording
 from thermoscope.server.envelope import joined
 from thermoscope.server.logprobs import scored
@@ -30,9 +30,11 @@ def install(app: FastAPI, service: Service) -> None:
     async def completions(body: CompletionRequest, exchange: Exchange) -> Response:
         """Continue a text or several, at once or as a stream of server-sent events."""
         service.known(body.model)
-        requests = await run_in_threadpool(engine_requests, body, service)
+        requests = await run_in_threadpool(engine_requests, body, model.tokenizer, service.vectors)
         client = client_of(exchange, body.user)
-        answers = service.answers(*requests, client=client, traced=body.with_trace)
+        answers = service.answers(
+            *requests, client=client, traced=body.with_trace, max_tokens=DEFAULT_MAX_TOKENS
+        )
         wording = Wording(body, requests, model)
         if body.stream:
             pieces = _chunks(body, requests, answers, wording, service)

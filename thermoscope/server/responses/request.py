@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 SAME_NAME = {
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop",
-    "thermoscope", "parallel_tool_calls", "tool_choice",
+    "thermoscope", "parallel_tool_calls",
 }  # fmt: skip
 OWN_NAMES = (
     (r"^messages\b.*", "input"),
+    (r"^(tools\[\d+\])\.function\b", r"\1"),
+    (r"^response_format(\.json_schema)?\b", "text.format"),
     (r"^max_(completion_)?tokens$", "max_output_tokens"),
 )
 
@@ -68,15 +70,20 @@ def own_names() -> Iterator[None]:
     except InvalidRequest as error:
         param, message = error.param, str(error)
         for pattern, own in OWN_NAMES:
-            if param and re.search(pattern, param):
-                message = message.replace(f"{param}:", f"{own}:", 1)
-                param = re.sub(pattern, own, param)
+            if param:
+                given, param = param, re.sub(pattern, own, param)
+                message = message.replace(f"{given}:", f"{param}:", 1)
         message = re.sub(r"\bmax_(completion_)?tokens\b", "max_output_tokens", message)
         raise InvalidRequest(message, param=param, code=error.code) from error
 
 
 def _chat(body: Asked, items: Sequence[Item]) -> ChatRequest:
     fields: dict[str, Any] = {name: getattr(body, name, None) for name in SAME_NAME}
+    fields["tools"] = None if body.tools is None else [tool.of_chat() for tool in body.tools]
+    if body.text is not None and body.text.format is not None:
+        fields["response_format"] = body.text.format.of_chat()
+    choice = body.tool_choice
+    fields["tool_choice"] = choice if choice is None or isinstance(choice, str) else choice.of_chat()
     if isinstance(body, ResponsesRequest):
         fields["max_completion_tokens"] = body.max_output_tokens
         if body.with_logprobs:
@@ -89,6 +96,12 @@ def _check_pairs(body: Asked) -> None:
     if not isinstance(body, ResponsesRequest):
         return
     check_stream(body)
+    if body.prompt_alternatives is not None:
+        raise InvalidRequest(
+            "thermoscope.prompt_logprobs: got a number, but a response has no place for them; ask "
+            "/v1/chat/completions.",
+            param="thermoscope.prompt_logprobs",
+        )
     if body.top_logprobs and not body.with_logprobs:
         raise InvalidRequest(
             "top_logprobs: got a number without logprobs; put message.output_text.logprobs into include.",

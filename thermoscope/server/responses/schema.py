@@ -9,19 +9,15 @@ from pydantic import Field
 
 from thermoscope.instruments.shape.settings import Text
 from thermoscope.server.fields import Answering, Body, Empty, Metadata
+from thermoscope.server.responses.formats import Format
 from thermoscope.server.responses.items import Id, Input
-
-
-class TextFormat(Body):
-    """The form of the answer: text."""
-
-    type: Literal["text"]
+from thermoscope.server.responses.tools import Choice, Tools
 
 
 class TextConfig(Body):
     """What is asked of the answer's text."""
 
-    format: TextFormat | None = None
+    format: Format | None = None
     verbosity: Literal["medium"] | None = None
 
 
@@ -41,8 +37,8 @@ class Asked(Body):
     input: Input
     instructions: Text | None = None
     previous_response_id: Id | None = None
-    tools: Empty | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tools: Tools | None = None
+    tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
@@ -50,6 +46,11 @@ class Asked(Body):
     # Known to OpenAI and not to this engine: only what changes nothing is taken.
     reasoning: Reasoning | None = None
     conversation: None = None
+
+    @property
+    def with_calls(self) -> bool:
+        """Whether the answer may call functions."""
+        return bool(self.tools) and self.tool_choice != "none"
 
 
 class CountRequest(Asked):

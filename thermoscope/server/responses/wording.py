@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import JSONResponse
@@ -10,14 +10,24 @@ from fastapi.responses import JSONResponse
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.server.errors import describe
-from thermoscope.server.logprobs import logprobs
+from thermoscope.server.fields import Body
+from thermoscope.server.logprobs import logprobs, prompt_items
 from thermoscope.server.responses.items import Item, new_id
 from thermoscope.server.responses.output import Event, Output
 from thermoscope.server.responses.schema import ResponsesRequest
 from thermoscope.server.responses.store import Kept
+from thermoscope.server.tools.reader import (
+    Arguments,
+    CallBegins,
+    CallReader,
+    Content,
+    Piece,
+    TextReader,
+)
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.scores import Score
 
 
 class Wording:
@@ -34,7 +44,10 @@ class Wording:
         self._prompt_tokens = len(request.prompt)
         self._cached_tokens = 0
         self._output = Output()
+        self._reader = CallReader(self._tokenizer.call_format) if body.with_calls else TextReader()
+        self._called = False
         self._steps: list[Step] = []
+        self._unsaid: list[Step] = []  # the last of them, which no text has come of yet
         self._sequence = 0
         self.response: dict[str, Any] = _head(body) | tag | {"output": self._output.items}
 
@@ -46,15 +59,20 @@ class Wording:
     def say(self, text: str, steps: Sequence[Step]) -> Iterator[Event]:
         """More of the answer."""
         self._steps += steps
-        seen = self._logprobs(steps) if self._body.with_logprobs else []
-        if text or seen:
-            yield from map(self._numbered, self._output.say(text, seen))
+        self._unsaid += steps
+        yield from map(self._numbered, self._told(self._reader.push(text)))
 
-    def end(self, trace: Trace) -> Iterator[Event]:
-        """The answer is complete, or was cut off where it had reached its limit."""
+    def end(self, trace: Trace, scored: "Sequence[Score] | None" = None) -> Iterator[Event]:
+        """The answer is complete, or was cut off where it had reached its limit.
+
+        `scored`: the prompt's tokens, where they are asked for.
+        """
         self._cached_tokens = trace.cached_tokens
-        if not self._output.items:  # an answer of no words is an answer
-            yield from map(self._numbered, self._output.say("", []))
+        if scored is not None:
+            self._beside({"prompt_logprobs": prompt_items(self._tokenizer, scored)})
+        yield from map(self._numbered, self._told(self._reader.push("", last=True)))
+        if not self._called:  # the tokens that brought no text of their own; and an answer of no words is one
+            yield from map(self._numbered, self._output.say("", self._logprobs()))
         status = "incomplete" if trace.finish_reason == "length" else "completed"
         yield from map(self._numbered, self._output.close(status))
         self._finish(status)
@@ -64,10 +82,13 @@ class Wording:
             self.response["completed_at"] = int(time.time())
         yield self._numbered(self._standing(status))
 
-    def whole(self, trace: Trace) -> None:
+    def whole(self, trace: Trace, scored: "Sequence[Score] | None" = None) -> None:
         """The answer at once; nobody listens to how it came about."""
-        deque(self.say(trace.text, trace.steps), maxlen=0)
-        deque(self.end(trace), maxlen=0)
+        shown = len(trace.text)  # a stop string, and what came after it, are cut from the end
+        for step in trace.steps:
+            deque(self.say(step.text[:shown], [step]), maxlen=0)
+            shown -= len(step.text[:shown])
+        deque(self.end(trace, scored), maxlen=0)
 
     def fail(self, error: Exception) -> Iterator[Event]:
         """What went wrong, once nothing else can be told."""
@@ -75,6 +96,7 @@ class Wording:
         problem = problem["error"]
         told = {"code": problem["code"], "message": problem["message"], "param": problem["param"]}
         yield self._numbered({"type": "error", **told})
+        deque(self._output.close("incomplete"), maxlen=0)
         self._finish("failed")
         self.response["error"] = {"code": "server_error", "message": problem["message"]}
         yield self._numbered(self._standing("failed"))
@@ -88,8 +110,23 @@ class Wording:
     def _finish(self, status: str) -> None:
         self.response |= {"status": status, "usage": self._usage()}
         if self._body.with_steps:
-            steps = [step.to_dict() for step in self._steps]
-            self.response["thermoscope"] = self.response.get("thermoscope", {}) | {"steps": steps}
+            self._beside({"steps": [step.to_dict() for step in self._steps]})
+
+    def _beside(self, seen: dict[str, Any]) -> None:
+        self.response["thermoscope"] = self.response.get("thermoscope", {}) | seen
+
+    def _told(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+        """The events of what was read. Tokens belong to the text behind them, those of a call to none."""
+        for piece in pieces:
+            match piece:
+                case Content():
+                    yield from self._output.say(piece.text, self._logprobs())
+                case CallBegins():
+                    self._called = True
+                    yield from self._output.call(piece.id, piece.name)
+                case Arguments():
+                    yield from self._output.argue(piece.text)
+            self._unsaid.clear()
 
     def _standing(self, kind: str) -> Event:
         return {"type": f"response.{kind}", "response": dict(self.response)}
@@ -107,9 +144,12 @@ class Wording:
             "total_tokens": self._prompt_tokens + len(self._steps),
         }
 
-    def _logprobs(self, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    def _logprobs(self) -> list[dict[str, Any]]:
         """As a completion has them, but that a token without bytes has an empty list of them."""
-        items = logprobs(steps, self._tokenizer, self._body.top_logprobs or 0)
+        if not self._body.with_logprobs:
+            return []
+        best = self._body.all_alternatives or self._body.top_logprobs or 0
+        items = logprobs(self._unsaid, self._tokenizer, best)
         for token in (each for one in items for each in (one, *one["top_logprobs"])):
             token["bytes"] = token["bytes"] or []
         return items
@@ -149,12 +189,17 @@ def _head(body: ResponsesRequest) -> dict[str, Any]:
         "service_tier": "default",
         "store": body.store is not False,
         "temperature": "inf" if temperature == float("inf") else temperature,
-        "text": {"format": {"type": "text"}, "verbosity": "medium"},
-        "tool_choice": body.tool_choice or "auto",
-        "tools": [],
+        "text": {"format": _given(body.text and body.text.format) or {"type": "text"}, "verbosity": "medium"},
+        "tool_choice": _given(body.tool_choice) or "auto",
+        "tools": [tool.plain() for tool in body.tools or ()],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": 1.0 if body.top_p is None else body.top_p,
         "truncation": body.truncation or "disabled",
         "usage": None,
         "user": body.user,
     }
+
+
+def _given(value: Any) -> Any:
+    """A field as it came: a word, or an object."""
+    return value.model_dump(exclude_none=True, by_alias=True) if isinstance(value, Body) else value

@@ -49,6 +49,16 @@ class Call:
     arguments: str = ""
 
 
+class TextReader:
+    """Reads an answer that calls nothing: all of it is said."""
+
+    complete = False
+
+    def push(self, text: str, *, last: bool = False) -> list[Piece]:  # noqa: ARG002  (nothing is held back)
+        """What these characters are."""
+        return _said(text)
+
+
 class CallReader:
     """Reads one answer. `complete`: whether there were calls, each with all its arguments."""
 

@@ -3,11 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
+from fastapi import Path as PathValue
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.server.traces.store import Traces
 
+Choice = Annotated[int, PathValue(ge=0, lt=2**31)]
 ROOT = "/v1/traces"
 MOST = 100
 Limit = Annotated[int, Query(ge=1, le=MOST, description="How many at most.")]
@@ -32,6 +34,6 @@ def install(app: FastAPI, traces: Traces) -> None:
         return await run_in_threadpool(whole)
 
     @app.get(ROOT + "/{trace}/{choice}")
-    async def answer(trace: str, choice: int) -> Response:
+    async def answer(trace: str, choice: Choice) -> Response:
         """One answer of a trace, in the form that `Trace.load` and `thermoscope reasoning --trace` read."""
         return await run_in_threadpool(lambda: JSONResponse(traces.get(trace, choice)[0]))

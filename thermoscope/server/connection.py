@@ -1,0 +1,59 @@
+"""A client's connection: uvicorn's, which nobody holds for nothing.
+
+Who sends a request a byte at a time, or does not read the answer, costs memory and a file descriptor for as
+long as that lasts. uvicorn bounds the size of a request's head, and how long a connection is idle.
+"""
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+ASKING = 60.0  # seconds from a request's first byte to its last
+READING = 60.0  # seconds in which a client must take what waits for it
+
+
+class Connection(H11Protocol):
+    """uvicorn's own, ended where a request, or the reading of an answer, takes too long."""
+
+    _asking: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # noqa: D102
+        super().connection_made(transport)
+        self._begin_asking()
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        super().data_received(data)
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            self._begin_asking()
+        else:
+            self._end_asking()
+
+    def pause_writing(self) -> None:
+        """More waits for the client than the buffer is meant to hold."""
+        super().pause_writing()
+        if self._reading is None:
+            self._reading = self.loop.call_later(READING, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken nearly all of it."""
+        super().resume_writing()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whatever the reason."""
+        super().connection_lost(exc)
+        self._end_asking()
+        self.resume_writing()
+
+    def _begin_asking(self) -> None:
+        if self._asking is None:
+            self._asking = self.loop.call_later(ASKING, self.transport.abort)
+
+    def _end_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None

@@ -1,0 +1,96 @@
+"""The fields of requests that speak of functions: what may be called, and what was."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, StringConstraints, Tag
+
+from thermoscope.instruments.shape.settings import Text
+from thermoscope.server.fields import Body
+
+MOST = 128  # functions in one request, as OpenAI has it
+
+Name = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class Function(Body):
+    """A function that the model may call. `parameters`: the schema of its arguments, which are one object."""
+
+    name: Name
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Body):
+    """A tool; functions are the only kind that runs on the client's side."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Body):
+    """A function by its name."""
+
+    name: Name
+
+
+class NamedTool(Body):
+    """A tool by its name."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+class AllowedTools(Body):
+    """Some of the tools, and whether one of them has to be called."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MOST)]
+
+
+class AllowedToolChoice(Body):
+    """A choice among some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+def _kind(choice: object) -> str | None:
+    if isinstance(choice, str):
+        return "[mode]"
+    return f"[{choice.get('type', 'name')}]" if isinstance(choice, dict) else None
+
+
+Choice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
+    | Annotated[NamedTool, Tag("[function]")]
+    | Annotated[AllowedToolChoice, Tag("[allowed_tools]")],
+    Discriminator(
+        _kind,
+        custom_error_type="choice",
+        custom_error_message="none, auto, required, or an object of the type function or allowed_tools",
+    ),
+]
+FunctionChoice = Annotated[
+    Annotated[Literal["none", "auto"], Tag("[mode]")] | Annotated[FunctionName, Tag("[name]")],
+    Discriminator(
+        _kind,
+        custom_error_type="choice",
+        custom_error_message="none, auto, or an object with a function's name",
+    ),
+]
+
+
+class FunctionCall(Body):
+    """A call in a message. `arguments`: the text of a JSON object, as it was sent."""
+
+    name: Name
+    arguments: Text
+
+
+class ToolCall(Body):
+    """A call in a message, with the id that its result is sent under."""
+
+    id: Annotated[Text, StringConstraints(min_length=1, max_length=256)]
+    type: Literal["function"]
+    function: FunctionCall
