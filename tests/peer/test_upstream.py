@@ -1,7 +1,7 @@
 """Real servers behind ours: llama.cpp's and vLLM's, on the default model's weights.
 
 llama-server is found as llama.cpp's other programs are. vLLM is the Python of an environment that has it,
-named by THERMOSCOPE_VLLM. Both are asked for the whole distribution once, so that bounds from twenty tokens
+named by THERMOSCOPE_VLLM, or the address of one that runs already and calls its model `peer`. Both are asked for the whole distribution once, so that bounds from twenty tokens
 can be held against it.
 """
 
@@ -98,6 +98,9 @@ def peer(request, tmp_path_factory):
         python = os.environ.get(VLLM)
         if not python:
             pytest.skip(f"vLLM: name the Python of its environment in {VLLM}")
+        if python.startswith("http"):
+            yield request.param, python
+            return
         model = request.getfixturevalue("weights")
         command = [
             python,
