@@ -1,8 +1,8 @@
 """Real servers behind ours: llama.cpp's and vLLM's, on the default model's weights.
 
 llama-server is found as llama.cpp's other programs are. vLLM is the Python of an environment that has it,
-named by THERMOSCOPE_VLLM, or the address of one that runs already and calls its model `peer`. Both are asked for the whole distribution once, so that bounds from twenty tokens
-can be held against it.
+named by THERMOSCOPE_VLLM, or the address of one that runs already and calls its model `peer`. Both are asked
+for the whole distribution once, so that bounds from twenty tokens can be held against it.
 """
 
 import contextlib
