@@ -12,8 +12,6 @@ from thermoscope.server.serve import configuration, open_port
 from thermoscope.server.upstream.app import create_app
 from thermoscope.upstream.upstream import Upstream
 
-GRACE = 8  # seconds for answers under way to end, at a stop
-
 
 def serve(
     upstream: Upstream, *, host: str = "127.0.0.1", port: int = 8000, options: Options = DEFAULTS
