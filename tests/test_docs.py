@@ -19,6 +19,7 @@ from thermoscope.engine.trace import Record, Step
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.errors import describe
 from thermoscope.server.fields import Extension
+from thermoscope.server.responses.schema import ResponsesRequest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -199,7 +200,7 @@ def test_the_servers_page_shows_a_real_error(address):
 
 def test_the_servers_page_names_every_field_status_and_code():
     text = page("docs/server.md")
-    for name in [*ChatRequest.model_fields, *Extension.model_fields]:
+    for name in {**ChatRequest.model_fields, **ResponsesRequest.model_fields, **Extension.model_fields}:
         assert f"`{name}`" in text
     for kind in (ts.ThermoscopeError, *ts.ThermoscopeError.__subclasses__()):
         status, body = describe(kind("x"))
