@@ -1,4 +1,4 @@
-"""A plugin for llama.cpp's server tests: our addresses, and the model's name, which llama.cpp does not ask for."""
+"""A plugin for llama.cpp's server tests: our addresses, and the model's name, which it does not ask for."""
 
 import re
 

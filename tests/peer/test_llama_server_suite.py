@@ -1,6 +1,6 @@
 """llama.cpp's tests of its own server, from its source, against ours.
 
-Where they ask for what is llama.cpp's and not OpenAI's they are not for us; `NOT_OURS` says why, case by case.
+Where they ask for what is llama.cpp's and not OpenAI's they are not for us; `NOT_OURS` says why.
 """
 
 import os
@@ -55,8 +55,8 @@ def test_it_passes(name, tmp_path):
             "PORT": str(urlsplit(address).port),
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(folder)]),
         }
-        command = [interpreter(*NEEDS), "-m", "pytest", "-q", "--tb=line", "-p", "llama_paths",
-                   "-p", "no:cacheprovider", "-k", which, f"--junit-xml={report}", f"unit/{name}.py"]  # fmt: skip
+        command = [interpreter(*NEEDS), "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider"]
+        command += ["-p", "llama_paths", "-k", which, f"--junit-xml={report}", f"unit/{name}.py"]
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )

@@ -1,4 +1,4 @@
-"""Every field that OpenAI's own client knows is honoured here or refused by name; the documented table says which."""
+"""Every field that OpenAI's client knows is honoured or refused by name; the documented table says which."""
 
 import re
 from pathlib import Path
