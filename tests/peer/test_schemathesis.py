@@ -16,7 +16,7 @@ pytestmark = pytest.mark.peer
 
 PACKAGE = "schemathesis==4.32.5"
 LEAST = 2000  # cases
-# A schema cannot say which names the loaded model has, what two fields mean together, or that 17.0 is no integer.
+# A schema cannot say which names the model has, what two fields mean together, or that 17.0 is no integer.
 LEFT_OUT = "positive_data_acceptance"
 
 
