@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from thermoscope.errors import InvalidRequest, ResponseNotFound
 from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.constraint import refuse
-from thermoscope.server.logprobs import check_size, scored
+from thermoscope.server.logprobs import scored
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.output import Event
 from thermoscope.server.responses.request import engine_request, own_names
@@ -43,7 +43,6 @@ def install(app: FastAPI, service: Service) -> None:
         client = client_of(exchange, body.safety_identifier or body.user)
         with own_names():
             await service.compiled(request)
-            check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(request.prompt))
             answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model, answers.tag)
 
