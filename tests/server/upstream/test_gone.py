@@ -1,4 +1,4 @@
-"""A client that goes away before its answer is complete: the server behind ours must hear of it."""
+"""Answers that are given up, by a client that leaves or a server that stops: whoever is left must hear."""
 
 import asyncio
 import json
@@ -11,8 +11,9 @@ import uvicorn
 
 from tests.server.conftest import up
 from tests.server.upstream.test_route import ABILITIES, CHAT
+from thermoscope.server.options import Options
 from thermoscope.server.serve import configured
-from thermoscope.server.upstream.app import create_app
+from thermoscope.server.upstream.serve import Server
 from thermoscope.upstream.connection import Connection
 from thermoscope.upstream.upstream import Upstream
 
@@ -47,11 +48,15 @@ def endless():
 
 
 @pytest.fixture
-def address(endless):
+def server(endless):
     with up(uvicorn.Server(configured(endless))) as behind:
-        upstream = Upstream(Connection(behind), ABILITIES)
-        with up(uvicorn.Server(configured(create_app(upstream)))) as address:
-            yield address
+        yield Server(Upstream(Connection(behind), ABILITIES), Options(grace=0.2))
+
+
+@pytest.fixture
+def address(server):
+    with up(server) as address:
+        yield address
 
 
 def test_a_stream_that_nobody_reads_on_is_closed(address, endless):
@@ -72,3 +77,25 @@ def test_an_answer_that_nobody_waits_for_is_closed(address, endless):
         client.sendall(head.encode() + body)
         assert endless.asked.wait(PATIENCE)
     assert endless.left.wait(PATIENCE)
+
+
+def test_a_stream_that_is_cut_at_a_stop_ends_with_an_error(address, server):
+    url = f"{address}/v1/chat/completions"
+    with httpx.stream("POST", url, json=CHAT | {"stream": True}, timeout=PATIENCE) as response:
+        lines = response.iter_lines()
+        next(lines)
+        server.should_exit = True
+        *_, last = filter(None, lines)
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert error["code"] == "engine_stopped"
+
+
+def test_an_answer_that_is_cut_at_a_stop_is_an_error(address, server, endless):
+    def stop():
+        assert endless.asked.wait(PATIENCE)
+        server.should_exit = True
+
+    threading.Thread(target=stop).start()
+    response = httpx.post(f"{address}/v1/chat/completions", json=CHAT, timeout=PATIENCE)
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "engine_stopped"
