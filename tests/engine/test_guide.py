@@ -171,8 +171,18 @@ def test_what_the_vocabulary_cannot_spell_ends_that_answer_alone(model):
 
 def test_a_grammar_that_cannot_be_used_is_refused_when_the_request_is_prepared(model):
     engine = Engine(model, slots=1, context=128)
-    for grammar in (Grammar.regex("("), Grammar.lark("start: nothing"), Grammar.json_schema({"not": {}})):
-        with pytest.raises(InvalidRequest, match=r"^(regex|lark|json_schema): got one that cannot be used"):
+    for grammar in (Grammar.regex("("), Grammar.lark("start: nothing"), Grammar.json_schema({"enum": []})):
+        with pytest.raises(InvalidRequest, match=r"^grammar: got a .* that cannot be used \(.+\), expected"):
             engine.prepare(ask(grammar))
     with pytest.raises(InvalidRequest, match="ignore_eos: got true beside a grammar"):
         engine.prepare(ask(Grammar.regex("a"), ignore_eos=True))
+
+
+def test_a_control_token_is_in_the_text_only_where_it_is_to_be_shown(model):
+    """As Mistral's models mark a call: by a token that is otherwise no text."""
+    grammar = Grammar.lark('start: "a" <[0]> "b"')
+    for shown, text in ((frozenset(), "ab"), (frozenset({0}), "a<s>b")):
+        engine = Engine(model, slots=1, context=64)
+        (trace,) = finish(engine, [Request(prompt=PROMPT, grammar=grammar, shown=shown)])
+        assert trace.text == text
+        assert trace.tokens[1] == 0

@@ -31,6 +31,11 @@ def serving(model, aliases=(), **options):
     return up(Server(model, Options(aliases=aliases, hosts=["127.0.0.1"], **options)))
 
 
+def running(app):
+    """The same of an app of which no engine is to be stopped."""
+    return up(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")))
+
+
 @pytest.fixture
 def model():
     return scripted.model()

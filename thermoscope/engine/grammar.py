@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from thermoscope.engine import json_schema
 from thermoscope.errors import InvalidRequest
 
 LONGEST = 64 * 1024  # bytes of a grammar: a schema of hundreds of fields
-DEEPEST = 64  # levels of a schema
 
 
 @dataclass(frozen=True)
@@ -16,72 +16,61 @@ class Grammar:
     """The texts that an answer may be. Every constructor raises `InvalidRequest` for what cannot be one.
 
     - `kind`: the language of `source`: a JSON Schema, a grammar in Lark's notation, or a regular expression.
+    - `param`: the field of the request that it came in, for errors.
     """
 
     kind: Literal["json_schema", "lark", "regex"]
     source: str
+    param: str = field(default="grammar", compare=False)
 
     def __post_init__(self) -> None:
         try:
             size = len(self.source.encode("utf-8"))
         except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                "grammar: got half a surrogate pair, expected Unicode text; send both halves.",
-                param="grammar",
+            raise self.refused(
+                "got half a surrogate pair, expected Unicode text; send both halves"
             ) from error
         if size > LONGEST:
-            raise InvalidRequest(
-                f"grammar: got {size} bytes, expected at most {LONGEST}; make it shorter.", param="grammar"
-            )
+            raise self.refused(f"got {size} bytes, expected at most {LONGEST}; make it shorter")
 
     @classmethod
-    def json_schema(cls, schema: Mapping[str, Any] | bool) -> Self:
+    def json_schema(cls, schema: Mapping[str, Any] | bool, *, param: str = "grammar") -> Self:
         """A JSON value that the schema holds valid: no space but one behind a comma or a colon."""
-        if not isinstance(schema, Mapping | bool):
-            raise InvalidRequest(
-                f"schema: got {type(schema).__name__}, expected an object or a boolean.", param="grammar"
-            )
-        _check_depth(schema)
-        return cls("json_schema", json.dumps(schema, ensure_ascii=False))
+        try:
+            json_schema.check(schema)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{param}: {error}", param=param) from error
+        return cls("json_schema", json.dumps(schema, ensure_ascii=False), param)
 
     @classmethod
-    def json_object(cls) -> Self:
+    def json_object(cls, *, param: str = "grammar") -> Self:
         """Any JSON object."""
-        return cls.json_schema({"type": "object"})
+        return cls.json_schema({"type": "object"}, param=param)
 
     @classmethod
-    def lark(cls, text: str) -> Self:
+    def lark(cls, text: str, *, param: str = "grammar") -> Self:
         """A context-free grammar in Lark's notation, with a rule `start`."""
-        return cls("lark", text)
+        return cls("lark", text, param)
 
     @classmethod
-    def regex(cls, pattern: str) -> Self:
+    def regex(cls, pattern: str, *, param: str = "grammar") -> Self:
         """A whole match of a regular expression: Rust's syntax, with neither anchors nor lazy repeats."""
-        return cls("regex", pattern)
+        return cls("regex", pattern, param)
 
     @classmethod
-    def choice(cls, texts: Sequence[str]) -> Self:
+    def choice(cls, texts: Sequence[str], *, param: str = "grammar") -> Self:
         """One of some texts."""
         if not texts or not all(isinstance(text, str) and text for text in texts):
             raise InvalidRequest(
-                f"choice: got {list(texts)!r}, expected texts that are not empty.", param="grammar"
+                f"{param}: got {list(texts)!r}, expected texts that are not empty.", param=param
             )
         quoted = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-        return cls("lark", f"start: CHOICE\nCHOICE: {quoted}")
+        return cls("lark", f"start: CHOICE\nCHOICE: {quoted}", param)
 
+    def to_dict(self) -> dict[str, str]:
+        """Plain JSON values."""
+        return {"kind": self.kind, "source": self.source}
 
-def _check_depth(schema: object) -> None:
-    level, below = 0, [schema]
-    while below:
-        level += 1
-        if level > DEEPEST:
-            raise InvalidRequest(
-                f"schema: got more than {DEEPEST} levels, expected at most that; make it flatter.",
-                param="grammar",
-            )
-        below = [
-            inner
-            for each in below
-            if isinstance(each, Mapping | list)
-            for inner in (each.values() if isinstance(each, Mapping) else each)
-        ]
+    def refused(self, reason: str) -> InvalidRequest:
+        """The error of a grammar that cannot be used."""
+        return InvalidRequest(f"{self.param}: {reason}.", param=self.param)

@@ -11,18 +11,18 @@ import llguidance
 import numpy as np
 from jaxtyping import Int
 
+from thermoscope.engine import trial
 from thermoscope.engine.grammar import Grammar
-from thermoscope.errors import InvalidRequest
 from thermoscope.models.tokenizer import Tokenizer
 
-KEPT = 64  # compiled grammars that are kept
-STEP_FUEL = 50_000  # about 4 ms; a grammar that needs more in a step ends the answer with an error
+KEPT = 64  # compiled grammars that are kept, and reasons why others were not
 
 
 class Guide:
     """Where one answer stands in its grammar."""
 
-    def __init__(self, matcher: llguidance.LLMatcher) -> None:
+    def __init__(self, grammar: Grammar, matcher: llguidance.LLMatcher) -> None:
+        self._grammar = grammar
         self._matcher = matcher
         self._accepted = 0
 
@@ -39,8 +39,7 @@ class Guide:
         mask = self._matcher.compute_bitmask()
         self._check()
         ids = np.flatnonzero(np.unpackbits(np.frombuffer(mask, dtype=np.uint8), bitorder="little"))
-        if not len(ids):
-            raise self._failed("no token of the vocabulary may follow")
+        self._check(len(ids) > 0)
         return ids
 
     def accept(self, token: int) -> None:
@@ -51,18 +50,15 @@ class Guide:
 
     def copy(self) -> "Guide":
         """Another answer that stands where this one does."""
-        return Guide(self._matcher.deep_copy())
+        return Guide(self._grammar, self._matcher.deep_copy())
 
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise self._failed(_line(self._matcher.get_error()))
-
-    def _failed(self, reason: str) -> InvalidRequest:
-        return InvalidRequest(
-            f"grammar: got stuck after {self._accepted} tokens ({reason}), expected a grammar that the "
-            "vocabulary can spell in little time; make it simpler.",
-            param="grammar",
-        )
+    def _check(self, follows: bool = True) -> None:
+        if self._matcher.is_error() or not follows:
+            reason = trial.error(self._matcher) or "no token of the vocabulary may follow"
+            raise self._grammar.refused(
+                f"got stuck after {self._accepted} tokens ({reason}), expected a grammar that the vocabulary "
+                "can spell in little time; make it simpler"
+            )
 
 
 class Guides:
@@ -75,7 +71,7 @@ class Guides:
         self._tokenizer = tokenizer
         self._vocab = vocab
         self._words: llguidance.LLTokenizer | None = None
-        self._kept: OrderedDict[Grammar, Guide] = OrderedDict()
+        self._kept: OrderedDict[Grammar, llguidance.LLMatcher | str] = OrderedDict()
         self._lock = threading.Lock()
 
     def guide(self, grammar: Grammar) -> Guide:
@@ -84,44 +80,31 @@ class Guides:
         **Errors:** `InvalidRequest` for a grammar that is wrong, too large, or not supported.
         """
         with self._lock:
-            if grammar in self._kept:
-                self._kept.move_to_end(grammar)
-            else:
-                self._kept[grammar] = self._compiled(grammar)
-                if len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-            return self._kept[grammar].copy()
+            found = self._kept.get(grammar)
+        if found is None:
+            found = self._compiled(grammar)  # others need not wait for it
+        with self._lock:
+            self._kept[grammar] = found
+            self._kept.move_to_end(grammar)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+            if isinstance(found, str):
+                raise grammar.refused(
+                    f"got a {NAMES[grammar.kind]} that cannot be used ({found}), expected one that is "
+                    "supported; docs/server.md says which are"
+                )
+            return Guide(grammar, found.deep_copy())
 
-    def _compiled(self, grammar: Grammar) -> Guide:
+    def _compiled(self, grammar: Grammar) -> llguidance.LLMatcher | str:
+        if reason := trial.TRIAL.reason(grammar, self._vocab):
+            return reason
         if self._words is None:
             tokenizer = self._tokenizer
             self._words = llguidance.LLTokenizer(
                 tokenizer.core.to_str(), n_vocab=self._vocab, eos_token=sorted(tokenizer.end_ids)
             )
-        limits = llguidance.LLParserLimits(
-            step_lexer_fuel=STEP_FUEL, step_max_items=STEP_FUEL, verbose_errors=False
-        )
-        matcher = llguidance.LLMatcher(self._words, _text(grammar), log_level=0, limits=limits)
-        if matcher.is_error():
-            raise InvalidRequest(
-                f"{grammar.kind}: got one that cannot be used ({_line(matcher.get_error())}), expected one "
-                "that is supported; see the server's documentation.",
-                param="grammar",
-            )
-        return Guide(matcher)
+        matcher = trial.matcher(self._words, grammar)
+        return trial.error(matcher) or matcher
 
 
-def _text(grammar: Grammar) -> str:
-    if grammar.kind == "lark":
-        return llguidance.LLMatcher.grammar_from_lark(grammar.source)
-    if grammar.kind == "regex":
-        return llguidance.LLMatcher.grammar_from_regex(grammar.source)
-    # What models write: compact JSON, or Python's, with a space behind a comma and a colon; no run of spaces.
-    return llguidance.LLMatcher.grammar_from_json_schema(
-        grammar.source,
-        overrides={"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"},
-    )
-
-
-def _line(text: str) -> str:
-    return " ".join(text.replace("<non-verbose/>", "").split()).rstrip(" .|")
+NAMES = {"json_schema": "JSON Schema", "lark": "grammar", "regex": "regular expression"}

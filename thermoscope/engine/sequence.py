@@ -77,7 +77,7 @@ class Sequence:
             sampling=sampling,
             choice=choice,
             steered=fingerprint(request.steer),
-            grammar=None if request.grammar is None else asdict(request.grammar),
+            grammar=None if request.grammar is None else request.grammar.to_dict(),
         )
         return cls(request, choice=choice, seed=seed, limit=limit, trace=trace, guide=guide)
 

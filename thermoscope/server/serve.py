@@ -68,8 +68,8 @@ def open_port(host: str, port: int) -> socket.socket:
     return listener
 
 
-def configured(app: FastAPI) -> uvicorn.Config:
-    """How uvicorn serves an app of ours."""
+def configuration(app: FastAPI, *, grace: int) -> uvicorn.Config:
+    """How uvicorn runs every server of ours: what it logs, we do; `grace`: seconds for connections to end."""
     return uvicorn.Config(
         app,
         http=Connection,
@@ -77,7 +77,7 @@ def configured(app: FastAPI) -> uvicorn.Config:
         log_config=None,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=grace,
         lifespan="off",
     )
 
@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, model: "LanguageModel", options: Options) -> None:
         app = create_app(model, options)
-        super().__init__(configured(app))
+        super().__init__(configuration(app, grace=5))
         self._runner = model.runner
         self._grace = options.grace
         self._traces = app.state.traces

@@ -12,7 +12,7 @@ import uvicorn
 from tests.server.conftest import up
 from tests.server.upstream.test_route import ABILITIES, CHAT
 from thermoscope.server.options import Options
-from thermoscope.server.serve import configured
+from thermoscope.server.serve import configuration
 from thermoscope.server.upstream.serve import Server
 from thermoscope.upstream.connection import Connection
 from thermoscope.upstream.upstream import Upstream
@@ -49,7 +49,7 @@ def endless():
 
 @pytest.fixture
 def server(endless):
-    with up(uvicorn.Server(configured(endless))) as behind:
+    with up(uvicorn.Server(configuration(endless, grace=5))) as behind:
         yield Server(Upstream(Connection(behind), ABILITIES), Options(grace=0.2))
 
 

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.server import logs
 from thermoscope.server.options import DEFAULTS, Options
-from thermoscope.server.serve import configured, open_port
+from thermoscope.server.serve import configuration, open_port
 from thermoscope.server.upstream.app import create_app
 from thermoscope.upstream.upstream import Upstream
 
@@ -42,7 +42,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, upstream: Upstream, options: Options) -> None:
         app = create_app(upstream, options)
-        super().__init__(configured(app))
+        super().__init__(configuration(app, grace=5))
         self._service = app.state.service
         self._grace = options.grace
 
