@@ -19,15 +19,14 @@ import openai
 import pytest
 import torch
 import transformers
-import uvicorn
 
 from tests.server.conftest import up
 from thermoscope import instruments
 from thermoscope.bench import llama
 from thermoscope.instruments.shape.lab import Lab
 from thermoscope.laws import boltzmann, truncation
-from thermoscope.server.serve import configured
-from thermoscope.server.upstream.app import create_app
+from thermoscope.server.options import DEFAULTS
+from thermoscope.server.upstream.serve import Server
 from thermoscope.upstream.upstream import Upstream, open_upstream
 
 pytestmark = pytest.mark.peer
@@ -130,7 +129,7 @@ def upstream(peer):
 @pytest.fixture(scope="module")
 def client(upstream):
     """OpenAI's own, over a port of ours."""
-    with up(uvicorn.Server(configured(create_app(upstream)))) as address:
+    with up(Server(upstream, DEFAULTS)) as address:
         yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", _strict_response_validation=True)
 
 
