@@ -129,7 +129,7 @@ class Wording:
             self._unsaid.clear()
 
     def _standing(self, kind: str) -> Event:
-        return {"type": f"response.{kind}", "response": dict(self.response)}
+        return {"type": f"response.{kind}", "response": self.response | {"output": list(self._output.items)}}
 
     def _numbered(self, event: Event) -> Event:
         self._sequence += 1
