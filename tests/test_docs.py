@@ -184,6 +184,15 @@ def test_a_response_of_the_server_manual_works(address, body):
     assert answer.json()["output"][0]["type"] in ("message", "function_call")
 
 
+@pytest.mark.parametrize("name", ["completions", "embeddings"])
+def test_texts_of_the_servers_page_are_taken(name, address):
+    (body,) = blocks("docs/server.md", f"json {name}")
+    answer = httpx.post(f"{address}/v1/{name}", json=json.loads(body), timeout=120)
+    assert answer.status_code == 200, answer.text
+    texts = json.loads(body).get("input", ["one"])
+    assert len(answer.json()["choices" if name == "completions" else "data"]) == len(texts)
+
+
 @pytest.mark.parametrize("body", blocks("docs/server.md", "json request"))
 def test_a_request_of_the_servers_page_is_answered(body, address):
     answer = httpx.post(f"{address}/v1/chat/completions", json=json.loads(body), timeout=120)

@@ -31,6 +31,8 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
             "leave it out.",
             param="thermoscope.grammar",
         )
+    # The grammar is first, since it refuses parameters that a template would only fail on.
+    grammar = said if offer is None else answer_grammar(offer, tokenizer, said)
     prompt = tokenizer.chat(conversation(body.messages), () if offer is None else offer.told)
     check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(prompt))
     steered = steering(body, vectors)
@@ -41,7 +43,7 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         timeout=timeout(body),
         record=bool(body.logprobs) or body.with_records,
         alternatives=alternatives(body, shown=bool(body.logprobs)),
-        grammar=said if offer is None else answer_grammar(offer, tokenizer, said),
+        grammar=grammar,
         shown=frozenset() if offer is None else frozenset(tokenizer.call_marks.values()),
     )
 

@@ -68,7 +68,7 @@ class Wording:
 
     def of_prompt(self, scored: "Sequence[Score]") -> dict[str, Any]:
         """What a response says of the prompt's tokens."""
-        return {"thermoscope": {"prompt_logprobs": prompt_items(self._tokenizer, scored)}}
+        return {"prompt_logprobs": prompt_items(self._tokenizer, scored)}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}

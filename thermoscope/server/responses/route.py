@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest, ResponseNotFound
 from thermoscope.server.answers import Answers, client_of
+from thermoscope.server.constraint import refuse
 from thermoscope.server.logprobs import scored
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.output import Event
@@ -34,6 +35,7 @@ def install(app: FastAPI, service: Service) -> None:
     async def create(body: ResponsesRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
+        refuse(body)
         items = store.conversation(body)
         request = await run_in_threadpool(
             engine_request, body, items, model.tokenizer, service.vectors, model.context

@@ -83,6 +83,7 @@ def _parameters(function: Function, path: str) -> dict[str, Any]:
             f"{path}.parameters.type: got {schema['type']!r}, expected 'object', which arguments are.",
             param=f"{path}.parameters.type",
         )
+    Grammar.json_schema(schema, param=f"{path}.parameters")  # refuses what is not supported
     named = schema.setdefault("properties", {})
     if not schema.keys() & _OPEN and set(schema.get("required", ())) <= set(named):
         schema.setdefault("additionalProperties", False)

@@ -1,17 +1,17 @@
 """Bring a server before another one up on a port."""
 
 import contextlib
+import math
 import sys
 from dataclasses import replace
 
 import uvicorn
 
+from thermoscope.server import logs
 from thermoscope.server.options import DEFAULTS, Options
-from thermoscope.server.serve import open_port
+from thermoscope.server.serve import configuration, open_port
 from thermoscope.server.upstream.app import create_app
 from thermoscope.upstream.upstream import Upstream
-
-GRACE = 8  # seconds for answers under way to end, at a stop
 
 
 def serve(
@@ -28,6 +28,7 @@ def serve(
     app = create_app(upstream, replace(options, hosts=(host, *(options.hosts or ()))))
     print(upstream.abilities.summary(), file=sys.stderr)
     print(f"{upstream.connection.url} answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, lifespan="off")
+    logs.start(options.log)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(configuration(app, grace=math.ceil(options.grace))).run(sockets=[listener])
+    app.state.traces.close()
