@@ -43,8 +43,8 @@ def is_json(content_type: str) -> bool:
 def parse(data: bytes) -> Any:
     """The value that a body's JSON holds.
 
-    **Errors:** `InvalidRequest` for what is no JSON, for a number that JSON or a float lacks, for a key that an
-    object has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
+    **Errors:** `InvalidRequest` for what is no JSON, for a number that JSON or a float lacks, for a key that
+    an object has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
     """
     try:
         return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
