@@ -176,3 +176,13 @@ def test_a_grammar_that_cannot_be_used_is_refused_when_the_request_is_prepared(m
             engine.prepare(ask(grammar))
     with pytest.raises(InvalidRequest, match="ignore_eos: got true beside a grammar"):
         engine.prepare(ask(Grammar.regex("a"), ignore_eos=True))
+
+
+def test_a_control_token_is_in_the_text_only_where_it_is_to_be_shown(model):
+    """As Mistral's models mark a call: by a token that is otherwise no text."""
+    grammar = Grammar.lark('start: "a" <[0]> "b"')
+    for shown, text in ((frozenset(), "ab"), (frozenset({0}), "a<s>b")):
+        engine = Engine(model, slots=1, context=64)
+        (trace,) = finish(engine, [Request(prompt=PROMPT, grammar=grammar, shown=shown)])
+        assert trace.text == text
+        assert trace.tokens[1] == 0

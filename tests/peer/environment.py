@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import tarfile
 import venv
 from pathlib import Path
 
@@ -22,3 +23,21 @@ def interpreter(*packages: str) -> Path:
             subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
             (folder / "complete").touch()
     return python
+
+
+def source(package: str) -> Path:
+    """The unpacked source of a package, as its maker published it."""
+    folder = cache_dir() / "peers" / package
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "complete").exists():
+            folder.mkdir(exist_ok=True)
+            pip = [interpreter("setuptools", "wheel"), "-m", "pip", "download", "--quiet", "--no-deps"]
+            subprocess.run([*pip, "--no-binary", ":all:", "--dest", folder, package], check=True)
+            (archive,) = folder.glob("*.tar.gz")
+            with tarfile.open(archive) as packed:
+                packed.extractall(folder, filter="data")
+            archive.unlink()
+            (folder / "complete").touch()
+    (unpacked,) = (each for each in folder.iterdir() if each.is_dir())
+    return unpacked

@@ -79,6 +79,7 @@ class Runner:
     cache_use: float = 0.25
     requests: list = field(default_factory=list)
     tickets: list = field(default_factory=list)
+    compiled: list = field(default_factory=list)
     threads: list = field(default_factory=list)
     stopped: bool = False
     closed: bool = False
@@ -88,6 +89,9 @@ class Runner:
     @property
     def idle(self):
         return self.stopped or not any(thread.is_alive() for thread in self.threads)
+
+    def compile(self, grammar):
+        self.compiled.append(grammar)
 
     def submit(self, request, deliver):
         if self.refuse is not None:

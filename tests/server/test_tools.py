@@ -172,6 +172,22 @@ def test_what_the_template_reads_of_a_function(ask, model):
 
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+def deep(levels):
+    """A function whose schema is nested so often."""
+    schema = {}
+    for _ in range(levels):
+        schema = {"properties": {"a": schema}}
+    return {"type": "function", "function": {"name": "f", "parameters": schema}}
+
+
+def large(name):
+    """A function whose schema is a quarter of what a request may have."""
+    properties = {f"{name}{i}": {"type": "string"} for i in range(600)}
+    return {"type": "function", "function": {"name": name, "parameters": {"properties": properties}}}
+
+
 MANY = [{"type": "function", "function": {"name": f"f{i}"}} for i in range(129)]
 
 
@@ -193,6 +209,13 @@ MANY = [{"type": "function", "function": {"name": f"f{i}"}} for i in range(129)]
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]},
             "tools[0].function.parameters.type",
         ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"not": {}}}}]},
+            "tools[0].function.parameters",
+        ),
+        ({"tools": [CLOCK, deep(70)]}, "tools[1].function.parameters"),
+        ({"tools": [CLOCK, deep(200)]}, "tools[1].function.parameters"),
+        ({"tools": [large(name) for name in "abcd"]}, "tools"),
         ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
         ({"tools": TOOLS, "tool_choice": "sometimes"}, "tool_choice"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
@@ -207,7 +230,6 @@ MANY = [{"type": "function", "function": {"name": f"f{i}"}} for i in range(129)]
         ({"function_call": {"name": "clock"}}, "function_call"),
         ({"functions": [FUNCTIONS[1]] * 2}, "functions[1].name"),
     ],
-    ids=str,
 )
 def test_what_is_refused(ask, fields, param):
     assert refused(ask(**fields))["param"] == param

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from thermoscope.engine.engine import Engine, Generation
+from thermoscope.engine.grammar import Grammar
 from thermoscope.engine.request import Request
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.engine.trace import Trace
@@ -117,6 +118,13 @@ class Runner:
         """Whether no request is under way, nor waits."""
         with self._condition:
             return not (self._arrived or self._open)
+
+    def compile(self, grammar: Grammar) -> None:
+        """Have a grammar ready for requests to come. It may take a second, on the caller's thread.
+
+        **Errors:** `InvalidRequest` for one that cannot be used.
+        """
+        self.engine.guides.guide(grammar)
 
     def submit(self, request: Request, deliver: Deliver) -> Ticket:
         """Queue a request. `deliver` gets its deltas, or one exception, on the engine's thread.

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 SAME_NAME = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "n", "max_tokens"}
 # What the extension holds beside the sampler's settings.
-NO_SAMPLING = {"steps", "steer", "trace", "timeout", "top_logprobs", "prompt_logprobs"}
+NO_SAMPLING = {
+    *("steps", "steer", "trace", "timeout", "top_logprobs", "prompt_logprobs", "grammar", "constraint"),
+}
 
 
 def sampling(body: Answering, **others: object) -> Sampling:

@@ -74,6 +74,14 @@ class CountedStreamOptions(StreamOptions):
     include_usage: bool | None = None
 
 
+class Held(Body):
+    """What an answer is held to: a regular expression, one of some texts, or a grammar in Lark's notation."""
+
+    regex: Text | None = None
+    choice: Annotated[list[Text], Field(min_length=1)] | None = None
+    lark: Text | None = None
+
+
 class Extension(Body):
     """What Thermoscope's sampler can do beyond OpenAI's, and whether to show each token's step."""
 
@@ -103,6 +111,8 @@ class Extension(Body):
     trace: bool | None = None
     timeout: Annotated[float, Field(ge=1e-3)] | None = None
     steer: Annotated[Text, StringConstraints(min_length=1, max_length=255)] | None = None
+    grammar: Held | None = None
+    constraint: bool | None = None
 
 
 class Answering(Body):

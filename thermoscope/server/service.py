@@ -4,6 +4,8 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
+
 from thermoscope.engine.request import Request
 from thermoscope.server.answers import Answers
 from thermoscope.server.aside import Aside
@@ -32,6 +34,15 @@ class Service(Names):
         self.aside = Aside(model.runner)
         self.metrics = Metrics(model)
         self.traces = Traces(options.keep_traces)
+
+    async def compiled(self, *requests: Request) -> None:
+        """Have the grammars of requests compiled, off the event loop; the engine finds them ready.
+
+        **Errors:** `InvalidRequest` for one that cannot be used.
+        """
+        for request in requests:
+            if request.grammar is not None:
+                await run_in_threadpool(self.model.runner.compile, request.grammar)
 
     def answers(
         self,

@@ -8,6 +8,7 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.server.chat.conversation import conversation
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
+from thermoscope.server.forms import form
 from thermoscope.server.logprobs import alternatives, check_size
 from thermoscope.server.tools.grammar import answer_grammar
 
@@ -23,6 +24,15 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
     """
     _check_pairs(body)
     offer = body.offer
+    said = form(body, body.response_format)
+    if offer is not None and said is not None and said.kind != "json_schema":
+        raise InvalidRequest(
+            "thermoscope.grammar: got one beside tools, expected one of the two; set tool_choice to none, or "
+            "leave it out.",
+            param="thermoscope.grammar",
+        )
+    # The grammar is first, since it refuses parameters that a template would only fail on.
+    grammar = said if offer is None else answer_grammar(offer, tokenizer, said)
     prompt = tokenizer.chat(conversation(body.messages), () if offer is None else offer.told)
     check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(prompt))
     steered = steering(body, vectors)
@@ -33,7 +43,7 @@ def engine_request(body: ChatRequest, tokenizer: "Tokenizer", vectors: "Mapping[
         timeout=timeout(body),
         record=bool(body.logprobs) or body.with_records,
         alternatives=alternatives(body, shown=bool(body.logprobs)),
-        grammar=None if offer is None else answer_grammar(offer, tokenizer),
+        grammar=grammar,
         shown=frozenset() if offer is None else frozenset(tokenizer.call_marks.values()),
     )
 

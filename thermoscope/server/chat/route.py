@@ -11,6 +11,7 @@ from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.chat.request import engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
+from thermoscope.server.constraint import allowed, cost
 from thermoscope.server.envelope import joined
 from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
@@ -26,23 +27,27 @@ def install(app: FastAPI, service: Service) -> None:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
         request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
+        await service.compiled(request)
+        every = await allowed(service, body, request)
         client = client_of(exchange, body.safety_identifier or body.user)
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
 
-        async def of_prompt() -> dict[str, Any]:
+        async def beside() -> dict[str, Any]:
             best = body.prompt_alternatives
-            return {} if best is None else wording.of_prompt(await scored(service.aside, request, best))
+            seen = {} if best is None else wording.of_prompt(await scored(service.aside, request, best))
+            seen |= await cost(service, request, every)
+            return {"thermoscope": seen} if seen else {}
 
         if body.stream:
-            return Stream(tagged(_chunks(body, answers, wording, of_prompt), answers.tag), answers)
+            return Stream(tagged(_chunks(body, answers, wording, beside), answers.tag), answers)
         traces = await answers.traces(exchange)
         completion = await run_in_threadpool(wording.completion, traces)
-        return JSONResponse(joined(completion | await of_prompt(), answers.tag))
+        return JSONResponse(joined(completion | await beside(), answers.tag))
 
 
 async def _chunks(
-    body: ChatRequest, answers: Answers, wording: Wording, of_prompt: Callable[[], Awaitable[dict[str, Any]]]
+    body: ChatRequest, answers: Answers, wording: Wording, beside: Callable[[], Awaitable[dict[str, Any]]]
 ) -> AsyncIterator[dict[str, Any]]:
     choices = [wording.said() for _ in range(body.n or 1)]
     for index, said in enumerate(choices):
@@ -59,7 +64,7 @@ async def _chunks(
             yield wording.chunk(delta.choice, {}, finish_reason=said.reason(ended))
         if delta.trace is not None:
             traces.append(delta.trace)
-    if seen := await of_prompt():
+    if seen := await beside():
         yield wording.piece(seen)
     if body.with_usage:
         yield wording.usage_chunk(traces)

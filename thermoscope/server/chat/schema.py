@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.settings import Text
 from thermoscope.server.fields import Body, Drawing, Empty, Metadata
+from thermoscope.server.forms import ResponseFormat
 from thermoscope.server.tools.offer import Offer, functions_offer, tools_offer
 from thermoscope.server.tools.schema import (
     MOST,
@@ -65,12 +66,6 @@ class Message(Body):
         return "\n".join(part.text for part in self.content or ())
 
 
-class ResponseFormat(Body):
-    """The form of the answer: text."""
-
-    type: Literal["text"]
-
-
 class ChatRequest(Drawing):
     """The body of POST /v1/chat/completions."""
 
@@ -86,6 +81,7 @@ class ChatRequest(Drawing):
     functions: Annotated[list[Function], Field(max_length=MOST)] | None = None
     function_call: FunctionChoice | None = None
 
+    response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
@@ -96,7 +92,6 @@ class ChatRequest(Drawing):
     metadata: Metadata | None = None
 
     # Known to OpenAI and not to this engine: only what changes nothing is taken.
-    response_format: ResponseFormat | None = None
     store: Literal[False] | None = None
     modalities: list[Literal["text"]] | None = None
     reasoning_effort: Literal["none"] | None = None

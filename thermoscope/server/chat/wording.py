@@ -68,7 +68,7 @@ class Wording:
 
     def of_prompt(self, scored: "Sequence[Score]") -> dict[str, Any]:
         """What a response says of the prompt's tokens."""
-        return {"thermoscope": {"prompt_logprobs": prompt_items(self._tokenizer, scored)}}
+        return {"prompt_logprobs": prompt_items(self._tokenizer, scored)}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}
@@ -77,7 +77,7 @@ class Wording:
     def _of_steps(self, steps: Sequence[Step]) -> dict[str, Any]:
         fields: dict[str, Any] = {"logprobs": None}
         if self._body.logprobs:
-            best = self._body.all_alternatives or self._body.all_alternatives or self._body.top_logprobs or 0
+            best = self._body.all_alternatives or self._body.top_logprobs or 0
             fields["logprobs"] = {"content": logprobs(steps, self._tokenizer, best), "refusal": None}
         if self._body.with_steps:
             fields["thermoscope"] = {"steps": [step.to_dict() for step in steps]}

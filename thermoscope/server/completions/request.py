@@ -7,6 +7,7 @@ from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.completions.schema import CompletionRequest
 from thermoscope.server.drawing import check_stream, sampling, steering, timeout
+from thermoscope.server.forms import form
 from thermoscope.server.logprobs import alternatives, check_size
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def _request(body: CompletionRequest, ids: tuple[int, ...], vectors: "Mapping[st
         sampling=sampling(body, max_tokens=limit),
         steer=() if steered is None else steered.interventions(len(ids)),
         timeout=timeout(body),
+        grammar=form(body),
         record=shown or body.with_records,
         alternatives=alternatives(body, shown=shown),
     )

@@ -9,7 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest, ResponseNotFound
 from thermoscope.server.answers import Answers, client_of
-from thermoscope.server.logprobs import check_size, scored
+from thermoscope.server.constraint import refuse
+from thermoscope.server.logprobs import scored
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.output import Event
 from thermoscope.server.responses.request import engine_request, own_names
@@ -34,13 +35,14 @@ def install(app: FastAPI, service: Service) -> None:
     async def create(body: ResponsesRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
+        refuse(body)
         items = store.conversation(body)
         request = await run_in_threadpool(
             engine_request, body, items, model.tokenizer, service.vectors, model.context
         )
         client = client_of(exchange, body.safety_identifier or body.user)
         with own_names():
-            check_size("thermoscope.prompt_logprobs", body.prompt_alternatives or 0, len(request.prompt))
+            await service.compiled(request)
             answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model, answers.tag)
 

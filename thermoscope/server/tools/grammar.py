@@ -59,7 +59,7 @@ def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = 
     else:
         rules += ["start: SAID | until calls", f"SAID: {_ANY}"]
         rules += ["until[lazy]: UNTIL", f"UNTIL: {_ANY} {_quoted(form.opening)}"]
-    return Grammar.lark("\n".join(rules))
+    return Grammar.lark("\n".join(rules), param="tools")
 
 
 _ANY = "/(?s:.*)/"
@@ -77,11 +77,13 @@ def _parameters(function: Function, path: str) -> dict[str, Any]:
     inventing some, and what is valid so is valid for the schema as it was sent.
     """
     schema = dict(function.parameters or {})
+    Grammar.json_schema(schema, param=f"{path}.parameters")  # which names a keyword that is not supported
     if schema.setdefault("type", "object") != "object":
         raise InvalidRequest(
             f"{path}.parameters.type: got {schema['type']!r}, expected 'object', which arguments are.",
             param=f"{path}.parameters.type",
         )
+    Grammar.json_schema(schema, param=f"{path}.parameters")  # refuses what is not supported
     named = schema.setdefault("properties", {})
     if not schema.keys() & _OPEN and set(schema.get("required", ())) <= set(named):
         schema.setdefault("additionalProperties", False)

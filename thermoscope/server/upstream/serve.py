@@ -1,6 +1,7 @@
 """Bring a server before another one up on a port."""
 
 import contextlib
+import math
 import sys
 from dataclasses import replace
 
@@ -11,8 +12,6 @@ from thermoscope.server.options import DEFAULTS, Options
 from thermoscope.server.serve import configuration, open_port
 from thermoscope.server.upstream.app import create_app
 from thermoscope.upstream.upstream import Upstream
-
-GRACE = 8  # seconds for answers under way to end, at a stop
 
 
 def serve(
@@ -31,5 +30,5 @@ def serve(
     print(f"{upstream.connection.url} answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     logs.start(options.log)
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        uvicorn.Server(configuration(app, grace=GRACE)).run(sockets=[listener])
+        uvicorn.Server(configuration(app, grace=math.ceil(options.grace))).run(sockets=[listener])
     app.state.traces.close()
