@@ -53,6 +53,17 @@ class Ours:
     def prompt(self, *, length: int, client: int = 0) -> list[int]:
         return list(measure.prompt(self.lm, length, client=client))
 
+    def text(self, *, length: int) -> str:
+        """English of so many tokens."""
+        return str(self.lm.tokenizer.decode(measure.prompt(self.lm, length)))
+
+    def chat(self, *, texts: Sequence[str], tokens: int) -> float:
+        """Seconds for greedy answers of so many tokens, one after the other."""
+        since = time.perf_counter()
+        for text in texts:
+            self.lm.chat(text, temperature=0, max_tokens=tokens, ignore_eos=True)
+        return time.perf_counter() - since
+
     def decode(
         self, *, prompts: Sequence[Sequence[int]], tokens: int, record: bool = True
     ) -> measure.Decoding:
@@ -130,9 +141,9 @@ def resident_memory(model: str, precision: str | None, context: int) -> Resident
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "thermoscope", "serve", "--model", model, "--context", str(context)]
     command += ["--port", str(port), "--json"] + (["--precision", precision] if precision else [])
-    with _running(command) as process:
+    with running(command) as process:
         url = f"http://127.0.0.1:{port}"
-        name = _get(process, f"{url}/v1/models")["data"][0]["id"]
+        name = get(process, f"{url}/v1/models")["data"][0]["id"]
         asked = {"model": name, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 32}
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", dumps(asked).encode(), {"Content-Type": "application/json"}
@@ -144,9 +155,10 @@ def resident_memory(model: str, precision: str | None, context: int) -> Resident
 
 
 @contextlib.contextmanager
-def _running(command: list[str]) -> Iterator[subprocess.Popen]:
+def running(command: list[str], environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    """A server's process. It ends with the block; what it said is shown if it failed."""
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment)
         try:
             yield process
         except SystemExit:
@@ -158,11 +170,11 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen]:
             process.wait()
 
 
-def _get(process: subprocess.Popen, url: str) -> Any:
+def get(process: subprocess.Popen, url: str) -> Any:
     """An answer of a server that may not have started yet."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
             return loads(answer.read())
         time.sleep(0.1)
-    raise SystemExit("benchmark: thermoscope serve did not start; see above.")
+    raise SystemExit(f"benchmark: {url} did not answer; see above.")

@@ -1,9 +1,9 @@
 """What looking costs: a replay that keeps states and attention beside a plain prefill, and the card's tasks.
 
-    python benchmarks/replay.py [--model NAME] [--tokens 512] [--rounds 5]
+    python benchmarks/replay.py [--model NAME] [--tokens 512] [--rounds 5] [--processor]
 
 Each round runs every line in turn, so that ratios are of the same minutes. Prints a table for people, and one
-JSON line last.
+JSON line last. With --processor time is the processor's, of one thread: for a machine that others use, too.
 """
 
 import argparse
@@ -44,9 +44,9 @@ def looked(model: Model, tokens: list[int], **how) -> None:
         pass
 
 
-def attended(model: Model, tokens: list[int], layers: list[int]) -> None:
-    """All layers' states, and some layers' attention."""
-    looked(model, tokens, keep={"residual": None, "attention": layers})
+def attended(model: Model, tokens: list[int], layers: list[int], first: int) -> None:
+    """All layers' states, and some layers' attention; distributions from a token on."""
+    looked(model, tokens, keep={"residual": None, "attention": layers}, first=first)
 
 
 def suppressed(model: Model, tokens: list[int]) -> float:
@@ -69,30 +69,34 @@ def main() -> None:
     parser.add_argument("--precision")
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processor", action="store_true", help="the processor's time, of one thread")
     given = parser.parse_args()
     model = Model.load(given.model, precision=given.precision)
-    model.run_on(2)
+    model.run_on(1 if given.processor else 2)
+    clock = time.process_time if given.processor else time.perf_counter
     text = (files("thermoscope.models") / "yardstick.txt").read_text(encoding="utf-8")
     tokens = list(model.tokenizer.prompt(text * 4))[: given.tokens]
-    layers, trace = model.config.layers, tokens[:TRACE]
+    layers, count, trace = model.config.layers, len(tokens), tokens[:TRACE]
     exact = Exact(model.decoder)
     lines: dict[str, Callable[[], object]] = {
         "prefill": lambda: prefill(model, tokens),
-        "replay": lambda: looked(model, tokens),
-        "states": lambda: looked(model, tokens, keep=("residual",)),
-        "states, one layer's attention": lambda: attended(model, tokens, [layers // 2]),
-        "states, all attention": lambda: attended(model, tokens, list(range(layers))),
+        "every token's log p": lambda: looked(model, tokens),
+        "states": lambda: looked(model, tokens, keep=("residual",), first=count),
+        "states, one layer's attention": lambda: attended(model, tokens, [layers // 2], count),
+        "states, all attention": lambda: attended(model, tokens, list(range(layers)), count),
+        "states, one layer's attention, log p": lambda: attended(model, tokens, [layers // 2], 0),
+        "states, all attention, log p": lambda: attended(model, tokens, list(range(layers)), 0),
         f"{STEPS} steps suppressed, {len(trace)} tokens": lambda: suppressed(model, trace),
         f"gradient of {PROMPT} tokens, all layers": lambda: gradients(exact, [(tokens[:PROMPT], [1])]),
     }
     taken: dict[str, list[float]] = {name: [] for name in lines}
     for round_ in range(given.rounds + 1):  # the first is for nothing
         for name, run in lines.items():
-            began = time.perf_counter()
+            began = clock()
             with torch.inference_mode("gradient" not in name):
                 run()
             if round_:
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append(clock() - began)
     result = {
         name: {
             "seconds": round(statistics.median(each), 4),

@@ -19,6 +19,7 @@ from thermoscope.engine.trace import Record, Step
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.errors import describe
 from thermoscope.server.fields import Extension
+from thermoscope.server.responses.schema import ResponsesRequest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -183,6 +184,15 @@ def test_a_response_of_the_server_manual_works(address, body):
     assert answer.json()["output"][0]["type"] in ("message", "function_call")
 
 
+@pytest.mark.parametrize("name", ["completions", "embeddings"])
+def test_texts_of_the_servers_page_are_taken(name, address):
+    (body,) = blocks("docs/server.md", f"json {name}")
+    answer = httpx.post(f"{address}/v1/{name}", json=json.loads(body), timeout=120)
+    assert answer.status_code == 200, answer.text
+    texts = json.loads(body).get("input", ["one"])
+    assert len(answer.json()["choices" if name == "completions" else "data"]) == len(texts)
+
+
 @pytest.mark.parametrize("body", blocks("docs/server.md", "json request"))
 def test_a_request_of_the_servers_page_is_answered(body, address):
     answer = httpx.post(f"{address}/v1/chat/completions", json=json.loads(body), timeout=120)
@@ -199,7 +209,7 @@ def test_the_servers_page_shows_a_real_error(address):
 
 def test_the_servers_page_names_every_field_status_and_code():
     text = page("docs/server.md")
-    for name in [*ChatRequest.model_fields, *Extension.model_fields]:
+    for name in {**ChatRequest.model_fields, **ResponsesRequest.model_fields, **Extension.model_fields}:
         assert f"`{name}`" in text
     for kind in (ts.ThermoscopeError, *ts.ThermoscopeError.__subclasses__()):
         status, body = describe(kind("x"))

@@ -178,6 +178,18 @@ def test_twenty_alternatives_are_shown_and_the_chosen_one_even_if_it_is_none_of_
     assert record.sampler_logprob == pytest.approx(math.log1p(-math.exp(-22.5)), abs=1e-8)
 
 
+@pytest.mark.parametrize("count", [3, 20, 21, 70, 500])
+def test_as_many_alternatives_as_are_asked_for(count):
+    row = np.random.default_rng(5).normal(size=100).astype(np.float32).round(1)  # with ties
+    sampler = Sampler(Sampling(top_k=30), seed=1, choice=0, prompt=(), alternatives=count)
+    _, record = sampler.draw(row, 0, Words())
+    ranked = sorted(range(100), key=lambda token: (-row[token], token))
+    assert [other.token for other in record.alternatives] == ranked[:count]
+    for at, other in enumerate(record.alternatives):
+        assert other.logprob == pytest.approx(float(row[other.token]) - record.log_z, abs=1e-6)
+        assert (other.sampler_logprob > -math.inf) == (at < 30)
+
+
 @pytest.mark.parametrize("fields", [{}, {"top_k": 2}, {"top_p": 0.3}, {"min_p": 0.5}])
 def test_greedy_takes_the_best_and_of_equals_the_lowest_id(fields):
     for seed in range(20):

@@ -1,4 +1,4 @@
-"""Same seed, same tokens, whoever else is there: each request against itself alone, to the bit of its numbers.
+"""Same seed, same tokens, whoever else is there: each request against itself alone, to the bit.
 
 In the native step, that is; through a library's products a tie may fall otherwise (test_one_arithmetic.py).
 """
@@ -12,6 +12,7 @@ import pytest
 from tests import tiny
 from tests.answers import finish
 from thermoscope.engine.engine import Engine
+from thermoscope.engine.grammar import Grammar
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.runner import Runner
 from thermoscope.models import pack
@@ -26,6 +27,10 @@ KINDS = (
     {"top_k": 20, "presence_penalty": 0.5, "frequency_penalty": 0.2},
     {"temperature": 1.0, "mirostat_tau": 4.0},
     {"temperature": 0.7, "typical_p": 0.9, "profile": "hf"},
+)
+GRAMMARS = (  # a call of a function is a grammar, too
+    Grammar.regex("[a-z]{3,20}"),
+    Grammar.json_schema({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}),
 )
 
 
@@ -42,8 +47,10 @@ def mixed(model, count, *, context, tokens):
     for number in range(count):
         prompt = (*dice.choice(beginnings), *text(dice.randrange(1, context // 8)))
         kind = KINDS[number % len(KINDS)]
-        sampling = Sampling(**kind, seed=number, max_tokens=dice.randrange(1, tokens), ignore_eos=True)
-        asked.append(Request(prompt=prompt, sampling=sampling))
+        grammar = dice.choice((None, None, *GRAMMARS))
+        limit = dice.randrange(1, tokens)
+        sampling = Sampling(**kind, seed=number, max_tokens=limit, ignore_eos=grammar is None)
+        asked.append(Request(prompt=prompt, sampling=sampling, grammar=grammar))
     return asked
 
 
@@ -67,7 +74,7 @@ def among_others(model, asked, context, order, engine):
         generations[number] = engine.prepare(asked[number])
         engine.submit(generations[number])
         if dice.random() < 0.2:
-            gone = engine.prepare(replace(asked[dice.randrange(len(asked))], sampling=Sampling(max_tokens=9)))
+            gone = engine.prepare(Request(prompt=asked[number].prompt, sampling=Sampling(max_tokens=9)))
             engine.submit(gone)
             engine.step()
             engine.cancel(gone)
@@ -116,7 +123,8 @@ def test_forty_requests_on_a_tiny_model(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.usefixtures("kernel")
 def test_two_hundred_requests_on_the_default_model(smollm2):
     model = Model.load(str(smollm2), precision="int4", native=True)
-    hold_to_themselves(model, mixed(model, 200, context=1024, tokens=24), 1024)
+    hold_to_themselves(model, mixed(model, 200, context=512, tokens=24), 512)

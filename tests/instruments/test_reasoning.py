@@ -84,6 +84,7 @@ def test_a_worked_solution_with_a_layer_and_a_head(lm, capsys, monkeypatch):
         ({"prompt": "x", "solution": "none"}, "answer", "answer: got none, and no number stands"),
         ({"prompt": "x " * 2000, "solution": "5"}, "prompt", "expected at most 1024, the context"),
         ({"trace": "{}"}, "trace", "trace: got "),
+        ({"prompt": "x", "solution": "It is 5", "answer": "  "}, "answer", "answer: got only white space"),
         ({"prompt": "x", "keep": 1.0}, "keep", "keep: got 1.0, expected less than 1"),
     ],
 )
@@ -91,6 +92,26 @@ def test_what_cannot_be_read_is_refused_in_one_line(lm, settings, param, message
     with pytest.raises(InvalidRequest, match=message) as caught:
         ts.read("reasoning", model=lm, **settings)
     assert caught.value.param == param
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prompt": []}, "trace: got an empty prompt"),
+        ({"steps": []}, "trace: got an empty answer"),
+        ({"prompt": ["a"]}, "trace: got token id 'a', expected 0 to 49151"),
+        ({"prompt": [1.5]}, "trace: got token id 1.5"),
+        ({"prompt": [49152]}, "trace: got token id 49152"),
+        ({"model": "another"}, "trace: got one of model another"),
+        ({"steered": "0123456789abcdef"}, r"trace: got one that was steered \(by 0123456789abcdef\)"),
+    ],
+)
+def test_a_trace_that_this_model_did_not_speak_is_refused_in_one_line(lm, changed, message):
+    trace = lm.chat(QUESTION, temperature=0, max_tokens=2).trace.to_dict()
+    with pytest.raises(InvalidRequest, match=message) as caught:
+        ts.read("reasoning", model=lm, trace=json.dumps(trace | changed))
+    assert caught.value.param == "trace"
     assert "\n" not in str(caught.value)
 
 

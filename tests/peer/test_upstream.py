@@ -1,8 +1,8 @@
 """Real servers behind ours: llama.cpp's and vLLM's, on the default model's weights.
 
 llama-server is found as llama.cpp's other programs are. vLLM is the Python of an environment that has it,
-named by THERMOSCOPE_VLLM. Both are asked for the whole distribution once, so that bounds from twenty tokens
-can be held against it.
+named by THERMOSCOPE_VLLM, or the address of one that runs already and calls its model `peer`. Both are asked
+for the whole distribution once, so that bounds from twenty tokens can be held against it.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ import pytest
 import torch
 import transformers
 
-from tests.server.conftest import running
+from tests.server.conftest import up
 from thermoscope import instruments
 from thermoscope.bench import llama
 from thermoscope.instruments.shape.lab import Lab
 from thermoscope.laws import boltzmann, truncation
-from thermoscope.server.upstream.app import create_app
+from thermoscope.server.options import DEFAULTS
+from thermoscope.server.upstream.serve import Server
 from thermoscope.upstream.upstream import Upstream, open_upstream
 
 pytestmark = pytest.mark.peer
@@ -96,6 +97,9 @@ def peer(request, tmp_path_factory):
         python = os.environ.get(VLLM)
         if not python:
             pytest.skip(f"vLLM: name the Python of its environment in {VLLM}")
+        if python.startswith("http"):
+            yield request.param, python
+            return
         model = request.getfixturevalue("weights")
         command = [
             python,
@@ -125,7 +129,7 @@ def upstream(peer):
 @pytest.fixture(scope="module")
 def client(upstream):
     """OpenAI's own, over a port of ours."""
-    with running(create_app(upstream)) as address:
+    with up(Server(upstream, DEFAULTS)) as address:
         yield openai.OpenAI(base_url=f"{address}/v1", api_key="none", _strict_response_validation=True)
 
 

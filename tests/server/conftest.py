@@ -2,7 +2,6 @@ import contextlib
 import threading
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app

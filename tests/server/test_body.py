@@ -20,6 +20,7 @@ def test_what_is_json_is_what_json_says(value):
         (b'[{"b": {"n": 1, "m": 2, "n": 3}}]', "got 'n' twice"),
         (b'{"a": NaN}', "NaN is no number"),
         (b'{"a": -Infinity}', "-Infinity is no number"),
+        (b'{"a": -1e999}', "-1e999 is larger than any number"),
         (b"[" * 100_000, "nested too deeply"),
         (b"9" * 5000, "broken JSON"),
         (b"\xff", "broken JSON"),

@@ -92,7 +92,10 @@ def test_streamed_is_what_plain_is(ask):
     for choice in plain["choices"]:
         pieces = [c for chunk in chunks for c in chunk["choices"] if c["index"] == choice["index"]]
         assert "".join(piece["text"] for piece in pieces) == choice["text"]
-        found = {name: sum((piece["logprobs"][name] for piece in pieces), []) for name in choice["logprobs"]}
+        found = {
+            name: [value for piece in pieces for value in piece["logprobs"][name]]
+            for name in choice["logprobs"]
+        }
         assert found["tokens"] == choice["logprobs"]["tokens"]
         assert found["text_offset"] == choice["logprobs"]["text_offset"]
         assert found["token_logprobs"][0] is choice["logprobs"]["token_logprobs"][0] is None

@@ -119,6 +119,44 @@ def test_a_step_says_what_the_mask_did(ask):
     )
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_finite_grammar_says_how_far_its_answers_are_from_the_models_own(client, ask, stream):
+    asked = {"grammar": {"choice": ["ab", "abc", "b"]}, "constraint": True}
+    if stream:
+        answer = ask(thermoscope=asked, stream=True)
+        events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+        (seen,) = (event["thermoscope"] for event in events if "thermoscope" in event)
+    else:
+        seen = ask(thermoscope=asked).json()["thermoscope"]
+    found = seen["constraint"]
+    assert found["answers"] == 3
+    assert found["kl"] == pytest.approx(found["work"] + found["log_mass"], abs=1e-9)
+    assert found["kl"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"thermoscope": {"constraint": True}}, "without a grammar"),
+        ({"thermoscope": {"constraint": True, "grammar": {"regex": "a+"}}}, "more than 512 beginnings"),
+    ],
+)
+def test_a_constraint_that_cannot_be_weighed_is_refused(ask, fields, reason):
+    for stream in (False, True):
+        error = ask(**fields, stream=stream).json()["error"]
+        assert reason in error["message"]
+        assert error["param"] == "thermoscope.constraint"
+
+
+@pytest.mark.parametrize(
+    ("path", "own"), [("/v1/completions", {"prompt": "a"}), ("/v1/responses", {"input": "a"})]
+)
+def test_only_conversations_say_what_a_constraint_does(client, path, own):
+    asked = {"model": "tiny", "thermoscope": {"constraint": True, "grammar": {"regex": "a"}}} | own
+    error = client.post(path, json=asked).json()["error"]
+    assert error["param"] == "thermoscope.constraint"
+
+
 REFUSED = [
     ({"response_format": schema_format({"properties": {"a": {"not": {}}}})}, "schema.properties.a.not"),
     ({"response_format": schema_format({"items": {"format": "int32"}})}, "schema.items.format"),

@@ -38,6 +38,14 @@ def test_two_tokens_of_one_text_leave_a_gap():
     assert choices(columns)[0].partial() is None
 
 
+def test_a_list_that_is_shorter_than_it_was_asked_for_has_a_gap():
+    assert choices(COLUMNS, 2)[0].partial() is not None
+    assert choices(COLUMNS, 3)[0].partial() is None
+    last = {"tokens": ["b"], "token_logprobs": [-1.5], "top_logprobs": COLUMNS["top_logprobs"]}
+    assert choices(last, 1)[0].partial() is not None
+    assert choices(last, 2)[0].partial() is None  # b stands beside the others, of which one is missing
+
+
 @pytest.mark.parametrize("form", [None, {}, {"content": None}, {"content": []}])
 def test_no_tokens(form):
     assert choices(form) == []

@@ -20,7 +20,7 @@ def client(upstream):
 
 def test_bounds_hold_what_the_engine_recorded(client, address, upstream):
     body = BODY | {"model": upstream.name}
-    (near,) = httpx.post(f"{address}/v1/chat/completions", json=body).json()["choices"]
+    (near,) = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60).json()["choices"]
     (far,) = client.post("/v1/chat/completions", json=body).json()["choices"]
     assert far["message"] == near["message"]
     spoken = [step for step in near["thermoscope"]["steps"] if step["token"] > 1]  # controls are not shown
@@ -42,7 +42,7 @@ def test_what_the_client_gets_is_what_the_upstream_says(client, address, upstrea
     body = (
         {key: value for key, value in BODY.items() if key != "thermoscope"} | {"model": upstream.name} | more
     )
-    near = httpx.post(f"{address}/v1/chat/completions", json=body).json()
+    near = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60).json()
     far = client.post("/v1/chat/completions", json=body).json()
     for answer in (near, far):
         for name in ("id", "created"):

@@ -1,22 +1,18 @@
 """`thermoscope serve`: the OpenAI API and the page."""
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit
 
 import typer
 
-from thermoscope.cli import options
+from thermoscope.cli import access, options
 from thermoscope.cli import upstream as behind
 from thermoscope.cli.terminal import print_json
 from thermoscope.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
-
-VARIABLE = "THERMOSCOPE_API_KEY"
 
 
 def serve(
@@ -114,13 +110,13 @@ def serve(
 
     aliases = [options.text("--alias", name) for name in alias or ()]
     hosts = [options.text("--allowed-host", name) for name in allowed_host or ()]
-    keys = [key for given in api_key or _from_environment() for key in _keys(given)]
+    keys = access.keys(api_key or ())
     told = Options(
         aliases=aliases,
         hosts=hosts,
         vectors=dict(_vector(pair) for pair in steer or ()),
         keys=keys,
-        origins=[_origin(given) for given in allow_origin or ()],
+        origins=[access.origin(given) for given in allow_origin or ()],
         keep_traces=keep_traces,
         log=log_format,
         max_tokens=max_tokens,
@@ -156,38 +152,6 @@ def serve(
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print_json({"url": url, **about, "context": loaded.context, "slots": slots}, indent=None)
         answer(loaded, host=host, port=port, options=told)
-
-
-def _from_environment() -> list[str]:
-    given = os.environ.get(VARIABLE, "")
-    return [given] if given else []
-
-
-def _keys(given: str) -> list[str]:
-    """A key as it stands, or those in a file, a line each. No message shows one."""
-    keys = [given]
-    if given.startswith("@"):
-        try:
-            lines = Path(given[1:]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeError) as error:
-            raise InvalidRequest(f"--api-key: got {given}, expected a text file ({error}).") from error
-        keys = [line.strip() for line in lines if line.strip()]
-        if not keys:
-            raise InvalidRequest(f"--api-key: got {given}, a file without a key, expected one on each line.")
-    if any(not key.isprintable() or key != key.strip() or not key for key in keys):
-        raise InvalidRequest(
-            "--api-key: got one that is empty or has control characters or spaces around it; "
-            "make one with: openssl rand -hex 24."
-        )
-    return keys
-
-
-def _origin(given: str) -> str:
-    """A site as browsers name it in the header Origin: scheme, host, port; nothing behind."""
-    site = urlsplit(given)
-    if given != "*" and (site.scheme not in ("http", "https") or f"{site.scheme}://{site.netloc}" != given):
-        raise InvalidRequest(f"--allow-origin: got {given!r}, expected such as https://app.example, or *.")
-    return given
 
 
 def _vector(pair: str) -> tuple[str, "Steering"]:

@@ -103,6 +103,8 @@ def chained(
             "answer.",
             param="solution",
         )
+    if not said.strip():
+        raise InvalidRequest("answer: got only white space, expected some text.", param="answer")
     said = said if said[:1].isspace() else f" {said}"
     asking, whole = tokenizer.encode(cue), tokenizer.encode(cue + said)
     seam = shared(asking, whole)
@@ -152,8 +154,12 @@ def opened(lab: "Lab", file: "File") -> "Trace":
             param="trace",
         )
     vocab = lab.model.config.vocab
-    if outside := [each for each in (*trace.prompt, *trace.tokens) if not 0 <= each < vocab]:
-        raise InvalidRequest(f"trace: got token id {outside[0]}, expected 0 to {vocab - 1}.", param="trace")
+    for each in (*trace.prompt, *trace.tokens):
+        if type(each) is not int or not 0 <= each < vocab:
+            raise InvalidRequest(f"trace: got token id {each!r}, expected 0 to {vocab - 1}.", param="trace")
+    if not trace.prompt or not trace.steps:
+        what = "answer" if trace.prompt else "prompt"
+        raise InvalidRequest(f"trace: got an empty {what}, expected some tokens.", param="trace")
     return trace
 
 

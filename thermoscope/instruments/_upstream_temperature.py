@@ -1,7 +1,7 @@
 """The temperature card where only another server's most probable tokens are known."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thermoscope.instruments._upstream import (
     CURVE,
@@ -102,7 +102,7 @@ def _spoken(settings: "Settings", lab: "Lab") -> Reading:
     server, rows = upstream(lab), []
     reach = [each for each in settings.distinct if each <= HOTTEST]
     for temperature in lab.track("speaking", reach):
-        asked = {"temperature": temperature, "max_tokens": settings.max_tokens}
+        asked: dict[str, Any] = {"temperature": temperature, "max_tokens": settings.max_tokens}
         count = settings.samples if temperature else 1  # greedy answers are all alike
         answers = [  # one request each: a server may give fewer at once than it gives in turn
             server.speak(settings.prompt, chat=settings.chat, seed=settings.seed + at, **asked)[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -61,7 +61,7 @@ def create_app(model: "LanguageModel", options: Options = DEFAULTS) -> FastAPI:
             "waiting": runner.waiting,
         }
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """What was counted, for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,6 +1,7 @@
 """A request's JSON, read strictly: what two readers could take for two things is refused."""
 
 import json
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -42,11 +43,11 @@ def is_json(content_type: str) -> bool:
 def parse(data: bytes) -> Any:
     """The value that a body's JSON holds.
 
-    **Errors:** `InvalidRequest` for what is no JSON, for a number that JSON lacks, for a key that an object
-    has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
+    **Errors:** `InvalidRequest` for what is no JSON, for a number that JSON or a float lacks, for a key that
+    an object has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
     """
     try:
-        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse)
+        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         raise InvalidRequest("body: got JSON that is nested too deeply, expected an object.") from None
     except ValueError as error:  # Unicode's is of this kind
@@ -75,3 +76,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(number: str) -> float:
+    """A number that can be written as it was read: a larger one would be infinite, which JSON lacks."""
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number[:40]} is larger than any number here")
+    return value

@@ -33,15 +33,16 @@ class SchemaFormat(Body):
     json_schema: NamedSchema
 
 
-def _kind(form: object) -> str | None:
-    kind = form.get("type") if isinstance(form, dict) else getattr(form, "type", None)
-    return {"text": "[plain]", "json_object": "[plain]", "json_schema": "[json_schema]"}.get(str(kind))
+def tag(form: object) -> str | None:
+    """Pydantic's tag of a form, by its type."""
+    named = form.get("type") if isinstance(form, dict) else getattr(form, "type", None)
+    return {"text": "[plain]", "json_object": "[plain]", "json_schema": "[json_schema]"}.get(str(named))
 
 
 ResponseFormat = Annotated[
     Annotated[PlainFormat, Tag("[plain]")] | Annotated[SchemaFormat, Tag("[json_schema]")],
     Discriminator(
-        _kind,
+        tag,
         custom_error_type="format",
         custom_error_message="an object of the type text, json_object or json_schema",
     ),

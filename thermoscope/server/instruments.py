@@ -68,13 +68,17 @@ def install(app: FastAPI, jobs: Jobs) -> None:
 
 
 def _install(app: FastAPI, instrument: Instrument, jobs: Jobs) -> None:
-    body = {"application/json": {"schema": instrument.settings.model_json_schema()}}
+    address = f"{ROOT}/{instrument.name}"
+    own = f"#/paths/{address.replace('/', '~1')}/post/requestBody/content/application~1json/schema/$defs"
+    schema = instrument.settings.model_json_schema(ref_template=f"{own}/{{model}}")
+    body = {"application/json": {"schema": schema}}
 
     @app.post(
-        f"{ROOT}/{instrument.name}",
+        address,
         name=instrument.name,
         summary=instrument.question,
         description=instrument.summary,
+        responses={202: {"description": "A job, to be asked for at its own address."}},
         openapi_extra={"requestBody": {"content": body, "required": True}},
     )
     async def read(exchange: Request, background: bool = Background, figures: bool = Figures) -> Response:

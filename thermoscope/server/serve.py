@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest
@@ -67,23 +68,26 @@ def open_port(host: str, port: int) -> socket.socket:
     return listener
 
 
+def configuration(app: FastAPI, *, grace: int) -> uvicorn.Config:
+    """How uvicorn runs every server of ours: what it logs, we do; `grace`: seconds for connections to end."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=grace,
+        lifespan="off",
+    )
+
+
 class Server(uvicorn.Server):
     """uvicorn, which lets answers end, then stops the engine, then waits for open connections to end."""
 
     def __init__(self, model: "LanguageModel", options: Options) -> None:
         app = create_app(model, options)
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=Connection,
-                ws="none",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                timeout_graceful_shutdown=5,
-                lifespan="off",
-            )
-        )
+        super().__init__(configuration(app, grace=5))
         self._runner = model.runner
         self._grace = options.grace
         self._traces = app.state.traces

@@ -57,8 +57,10 @@ class Choice:
         return Partial(np.array([each.logprob for each in ranked]), vocabulary)
 
 
-def choices(logprobs: Mapping[str, Any] | None) -> list[Choice]:
+def choices(logprobs: Mapping[str, Any] | None, asked: int = 0) -> list[Choice]:
     """The tokens of an answer's field `logprobs`, or of a piece's; none where there is no such field.
+
+    `asked`: how many alternatives must be there, where some may be missing.
 
     **Errors:** `UpstreamFailed` for a form that is neither.
     """
@@ -66,7 +68,7 @@ def choices(logprobs: Mapping[str, Any] | None) -> list[Choice]:
         return []
     try:
         if "tokens" in logprobs:
-            return _of_columns(logprobs)
+            return _of_columns(logprobs, asked)
         return [_of_object(each) for each in logprobs.get("content") or ()]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UpstreamFailed(
@@ -84,13 +86,17 @@ def _shown(plain: Mapping[str, Any]) -> Shown:
     return Shown(str(plain["token"]), None if spelled is None else bytes(spelled), _number(plain["logprob"]))
 
 
-def _of_columns(plain: Mapping[str, Any]) -> list[Choice]:
+def _of_columns(plain: Mapping[str, Any], asked: int) -> list[Choice]:
     alternatives = plain.get("top_logprobs") or [None] * len(plain["tokens"])
     found = []
     for text, logprob, others in zip(plain["tokens"], plain["token_logprobs"], alternatives, strict=True):
-        best = [Shown(other, None, _number(each)) for other, each in (others or {}).items()]
-        whole = not any(REPLACED in each.text for each in best)
-        found.append(Choice(Shown(str(text), None, _number(logprob)), _ranked(best), whole))
+        chosen = Shown(str(text), None, _number(logprob))
+        best = _ranked([Shown(other, None, _number(each)) for other, each in (others or {}).items()])
+        beside = (
+            bool(best) and chosen.logprob <= best[-1].logprob
+        )  # it may stand there beside those asked for
+        whole = len(best) - beside >= asked and not any(REPLACED in each.text for each in best)
+        found.append(Choice(chosen, best, whole))
     return found
 
 

@@ -112,7 +112,7 @@ def _most(ask: Callable[[int], dict[str, Any] | None]) -> int:
     for count in COUNTS:
         answer = ask(count)
         if answer is not None and (first := _first(answer)) is not None and first.best:
-            return len(first.best)
+            return min(count, len(first.best))  # the chosen token may stand there beside them
     return 0
 
 

@@ -9,7 +9,7 @@ from thermoscope.laws.partial import Partial
 from thermoscope.upstream.abilities import Abilities
 from thermoscope.upstream.connection import Connection
 from thermoscope.upstream.logprobs import Choice, choices
-from thermoscope.upstream.probe import probe
+from thermoscope.upstream.probe import COUNTS, probe
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Upstream:
     def next(self, prompt: str, *, chat: bool) -> tuple[Choice, Partial]:
         """What may follow a prompt, in the model's own distribution, and what that says of the rest.
 
+        Where two of the tokens have one text and only one is left of them, fewer are asked for.
+
         **Errors:** `InvalidRequest` where the server shows no alternatives; `UpstreamFailed`.
         """
         shown = self._shown(chat)
@@ -43,21 +45,24 @@ class Upstream:
                 f"upstream: {self.name} shows no log-probabilities there, expected some; this reading needs "
                 "them, or the local engine: start the server without --upstream."
             )
-        (answer,) = self.speak(prompt, chat=chat, max_tokens=1, temperature=1, seed=0)
-        partial = answer.tokens[0].partial(self.abilities.vocabulary) if answer.tokens else None
-        if partial is None:
-            raise UpstreamFailed(
-                f"upstream: got no list of the most probable tokens from {self.name} that is whole, expected "
-                f"{shown} of them; ask for the same as a chat, or for another prompt."
-            )
-        return answer.tokens[0], partial
+        for count in sorted({shown, *(each for each in COUNTS if each < shown)}, reverse=True):
+            (answer,) = self.speak(prompt, chat=chat, shown=count, max_tokens=1, temperature=1, seed=0)
+            partial = answer.tokens[0].partial(self.abilities.vocabulary) if answer.tokens else None
+            if partial is not None:
+                return answer.tokens[0], partial
+        raise UpstreamFailed(
+            f"upstream: got no list of the most probable tokens from {self.name} that is whole, expected "
+            f"{shown} of them; ask for the same as a chat, or for another prompt."
+        )
 
-    def speak(self, prompt: str, *, chat: bool, **sampling: Any) -> list[Answer]:
+    def speak(self, prompt: str, *, chat: bool, shown: int | None = None, **sampling: Any) -> list[Answer]:
         """Answers to a prompt, with the log-probabilities of their tokens where there are any.
 
-        `sampling`: fields of the request, as `n`, `seed`, `max_tokens` and `temperature`.
+        `shown`: how many alternatives of each; None for all that the server shows. `sampling`: fields of the
+        request, as `seed`, `max_tokens` and `temperature`.
         """
-        shown, asked = self._shown(chat), {"model": self.name, "top_p": 1} | sampling
+        shown = self._shown(chat) if shown is None else shown
+        asked = {"model": self.name, "top_p": 1} | sampling
         if chat:
             body = asked | {"messages": [{"role": "user", "content": prompt}]}
             if shown:
@@ -65,7 +70,7 @@ class Upstream:
         else:
             body = asked | {"prompt": prompt} | ({"logprobs": shown} if shown else {})
         answer = self.connection.post("/chat/completions" if chat else "/completions", body)
-        return [_answer(each) for each in answer.get("choices") or ()]
+        return [_answer(each, shown) for each in answer.get("choices") or ()]
 
     def _shown(self, chat: bool) -> int:
         """How many alternatives come with each token."""
@@ -86,6 +91,6 @@ def open_upstream(
     return Upstream(connection, probe(connection, model, vocabulary))
 
 
-def _answer(choice: Mapping[str, Any]) -> Answer:
+def _answer(choice: Mapping[str, Any], shown: int) -> Answer:
     text = choice.get("text") or (choice.get("message") or {}).get("content") or ""
-    return Answer(str(text), tuple(choices(choice.get("logprobs"))))
+    return Answer(str(text), tuple(choices(choice.get("logprobs"), shown)))

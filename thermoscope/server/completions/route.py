@@ -13,6 +13,7 @@ from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.completions.request import engine_requests
 from thermoscope.server.completions.schema import DEFAULT_MAX_TOKENS, CompletionRequest
 from thermoscope.server.completions.wording import Wording
+from thermoscope.server.constraint import refuse
 from thermoscope.server.envelope import joined
 from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
@@ -30,6 +31,7 @@ def install(app: FastAPI, service: Service) -> None:
     async def completions(body: CompletionRequest, exchange: Exchange) -> Response:
         """Continue a text or several, at once or as a stream of server-sent events."""
         service.known(body.model)
+        refuse(body)
         requests = await run_in_threadpool(engine_requests, body, model.tokenizer, service.vectors)
         await service.compiled(*requests)
         client = client_of(exchange, body.user)

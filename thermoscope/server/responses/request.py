@@ -74,6 +74,7 @@ def own_names() -> Iterator[None]:
                 given, param = param, re.sub(pattern, own, param)
                 message = message.replace(f"{given}:", f"{param}:", 1)
         message = re.sub(r"\bmax_(completion_)?tokens\b", "max_output_tokens", message)
+        message = re.sub(r"\bresponse_format\b", "text.format", message)
         raise InvalidRequest(message, param=param, code=error.code) from error
 
 
@@ -96,12 +97,6 @@ def _check_pairs(body: Asked) -> None:
     if not isinstance(body, ResponsesRequest):
         return
     check_stream(body)
-    if body.prompt_alternatives is not None:
-        raise InvalidRequest(
-            "thermoscope.prompt_logprobs: got a number, but a response has no place for them; ask "
-            "/v1/chat/completions.",
-            param="thermoscope.prompt_logprobs",
-        )
     if body.top_logprobs and not body.with_logprobs:
         raise InvalidRequest(
             "top_logprobs: got a number without logprobs; put message.output_text.logprobs into include.",

@@ -19,7 +19,8 @@ class Passed:
     """One request on its way through.
 
     - `address`, `sent`: what goes on. `model`: the name that the client knows the model by.
-    - `logprobs`, `alternatives`: whether the client asked for them itself, and how many.
+    - `logprobs`, `alternatives`: whether the client asked for them itself, and how many. `shown`: how many
+      are asked for in the end.
     - `steps`, `traced`: whether the answer carries what was seen of each token, and whether it is kept.
     - `sight`: whose the log-probabilities are. `sampling`: the fields that a trace keeps.
     """
@@ -29,6 +30,7 @@ class Passed:
     model: str
     logprobs: bool
     alternatives: int
+    shown: int
     steps: bool
     traced: bool
     sight: Sight
@@ -58,8 +60,8 @@ def passed(address: Address, body: Mapping[str, Any], abilities: Abilities) -> P
     sent = {key: value for key, value in body.items() if key != "thermoscope"} | {"model": abilities.model}
     asked = body.get("top_logprobs") if chat else body.get("logprobs")
     alternatives = asked if isinstance(asked, int) and not isinstance(asked, bool) else 0
+    count = max(alternatives, min(SHOWN, most)) if own else alternatives
     if own:
-        count = max(alternatives, min(SHOWN, most))
         sent |= {"logprobs": True, "top_logprobs": count} if chat else {"logprobs": count}
     temperature = body.get("temperature")
     return Passed(
@@ -68,6 +70,7 @@ def passed(address: Address, body: Mapping[str, Any], abilities: Abilities) -> P
         str(body["model"]),
         logprobs=bool(body.get("logprobs")) if chat else body.get("logprobs") is not None,
         alternatives=alternatives,
+        shown=count,
         steps="steps" in own,
         traced="trace" in own,
         sight=Sight(

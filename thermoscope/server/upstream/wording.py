@@ -45,7 +45,7 @@ class Wording:
             message.setdefault("content", None)
             message.setdefault("refusal", None)
         choice.setdefault("finish_reason", None)
-        tokens = choices(choice.get("logprobs"))
+        tokens = choices(choice.get("logprobs"), self._passed.shown)
         if self._passed.looks:
             steps = self._steps(index, tokens, streamed)
             if self._trace is not None:

@@ -1,0 +1,124 @@
+"""Clients of an OpenAI server that measure: lean ones, for they share the machine with what they measure."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass
+class Heard:
+    """One answer as it arrived, by the clock, and what it said of itself; or the `error` in its place."""
+
+    sent: float = 0.0
+    times: list[float] = field(
+        default_factory=list
+    )  # of pieces with text, one a token but for held-back bytes
+    ended: float = 0.0
+    usage: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def first(self) -> float:
+        """Seconds to the first token."""
+        return self.times[0] - self.sent
+
+    @property
+    def tokens(self) -> int:
+        return int(self.usage["completion_tokens"])
+
+    @property
+    def cached(self) -> int:
+        """Tokens of the prompt that the server had already, as far as it says."""
+        return int((self.usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where one listens, the model's name there, and fields that go on past the model's own end."""
+
+    url: str
+    model: str
+    extra: dict[str, Any]
+
+    async def ask(
+        self, user: str, tokens: int, *, system: str | None = None, heard: Heard | None = None, **more: Any
+    ) -> Heard:
+        """A streamed greedy answer of so many tokens. `heard` fills meanwhile, for who wants to look."""
+        turns = [{"role": "system", "content": system}] if system else []
+        body = {
+            **{"model": self.model, "messages": [*turns, {"role": "user", "content": user}]},
+            **{"max_tokens": tokens, "temperature": 0, "stream": True},
+            **{"stream_options": {"include_usage": True}},
+            **self.extra,
+            **more,
+        }
+        where = urlsplit(self.url)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        data = json.dumps(body).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        heard = heard or Heard()
+        heard.sent = time.perf_counter()
+        try:
+            writer.write(head.encode() + data)
+            status = (await reader.readline()).split()[1]
+            while line := await reader.readline():
+                if line.startswith(b"data: {"):
+                    _take(heard, line[6:])
+                elif status != b"200" and line.startswith(b"{"):
+                    heard.error = line.decode()
+        finally:
+            heard.ended = time.perf_counter()
+            writer.close()
+        if not heard.error and (not heard.times or not heard.usage):
+            heard.error = f"{status.decode()}: the answer broke off"
+        return heard
+
+
+def _take(heard: Heard, data: bytes) -> None:
+    """One event; only the first and those without text are parsed, which costs more than reading them."""
+    now = time.perf_counter()
+    if b'"content":"' in data and b'"content":""' not in data:
+        heard.times.append(now)
+        return
+    piece = json.loads(data)
+    if "error" in piece:
+        heard.error = json.dumps(piece["error"])
+    heard.usage = piece.get("usage") or heard.usage
+
+
+async def closed_loop(
+    clients: int, requests: int, ask: Callable[[int], Awaitable[Heard]]
+) -> tuple[float, list[Heard]]:
+    """So many clients at once, each with so many requests, one after the other: seconds, and all answers.
+
+    `ask` gets a number that no other request has.
+    """
+
+    async def client(number: int) -> list[Heard]:
+        return [await ask(number * requests + index) for index in range(requests)]
+
+    since = time.perf_counter()
+    heard = await asyncio.gather(*map(client, range(clients)))
+    return time.perf_counter() - since, [each for of_one in heard for each in of_one]
+
+
+async def until(heard: Sequence[Heard], tokens: int) -> float:
+    """Wait until each has said so many tokens; the moment when that is so."""
+    while min(len(each.times) for each in heard) < tokens:
+        await asyncio.sleep(0.01)
+    return time.perf_counter()
+
+
+def gaps(heard: Sequence[Heard], begin: float, end: float) -> list[float]:
+    """Seconds between an answer's tokens, of all that came within two moments."""
+    return [
+        after - before
+        for each in heard
+        for before, after in zip(each.times, each.times[1:], strict=False)
+        if begin <= after <= end
+    ]
