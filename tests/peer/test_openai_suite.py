@@ -40,7 +40,7 @@ def suite():
     python = interpreter(
         "openai[aiohttp]==3.54.0", "pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot"
     )
-    folder = source(PACKAGE)
+    folder = source(PACKAGE, "hatchling")
     with ts.load() as lm, serving(lm, ALIASES, max_tokens=16) as address:
 
         def run(*arguments):
