@@ -469,3 +469,31 @@ def test_a_coin_that_never_falls_is_no_xtc(profile, fields):
         assert missed[0] == plain[0]
         assert (missed[1].kept, missed[1].removed_mass) == (plain[1].kept, plain[1].removed_mass)
         assert missed[1].sampler_logprob == pytest.approx(plain[1].sampler_logprob, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"temperature": 0.6, "top_p": 0.9}, {"temperature": 0}, {"temperature": math.inf}]
+)
+@pytest.mark.parametrize("taken", [0, 1, 90, 2000])
+def test_a_mask_that_takes_little_is_the_same_as_one_that_takes_much(fields, taken):
+    """Few taken tokens are subtracted from the sums of all, many are left out of new ones."""
+    rng = np.random.default_rng(5)
+    row = rng.normal(0, 3, 5000).astype(np.float32)
+    allowed = np.sort(rng.permutation(5000)[taken:])
+    for position in range(20):
+        token, record = sampler(**fields).draw(row, position, Words(), allowed=allowed)
+        alone, of_alone = sampler(**fields, logit_bias={0: 0.0}).draw(row[allowed], position, Words())
+        log_z = float(np.logaddexp.reduce(row[allowed].astype(np.float64)))
+        whole = float(np.logaddexp.reduce(row.astype(np.float64)))
+        assert record.constraint.work == pytest.approx(whole - log_z, abs=1e-9)
+        assert record.constraint.allowed == len(allowed)
+        assert token in allowed
+        assert record.kept == of_alone.kept
+        assert record.removed_mass == pytest.approx(of_alone.removed_mass, abs=1e-9)
+        z = row[allowed].astype(np.float64)
+        if not fields:
+            assert record.sampler_logprob == pytest.approx(float(row[token]) - log_z, abs=1e-9)
+        if fields.get("temperature") == 0:
+            assert token == allowed[z.argmax()]
+        if fields.get("temperature") == math.inf:
+            assert record.sampler_logprob == pytest.approx(-math.log(len(allowed)), abs=1e-9)
