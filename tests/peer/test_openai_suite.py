@@ -41,7 +41,7 @@ def suite():
         "openai[aiohttp]==3.54.0", "pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot"
     )
     folder = source(PACKAGE, "hatchling")
-    with ts.load() as lm, serving(lm, ALIASES, max_tokens=16) as address:
+    with ts.load(threads=1) as lm, serving(lm, ALIASES, max_tokens=16) as address:
 
         def run(*arguments):
             command = [python, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", *arguments]
