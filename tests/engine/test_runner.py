@@ -372,3 +372,14 @@ def test_stopping_leaves_no_call_waiting(model):
     assert done.wait(5)
     with pytest.raises(EngineStopped):
         runner.call(lambda: None, background=True)
+
+
+def test_a_call_that_nobody_waits_for_any_more_is_not_run(runner):
+    ran, held = [], threading.Event()
+    first = runner.post(lambda: held.wait(5))
+    second = runner.post(lambda: ran.append(2))
+    assert second.cancel()
+    held.set()
+    assert first.result(5)
+    assert runner.call(lambda: "still here") == "still here"
+    assert not ran

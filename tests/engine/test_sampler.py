@@ -178,6 +178,18 @@ def test_twenty_alternatives_are_shown_and_the_chosen_one_even_if_it_is_none_of_
     assert record.sampler_logprob == pytest.approx(math.log1p(-math.exp(-22.5)), abs=1e-8)
 
 
+@pytest.mark.parametrize("count", [3, 20, 21, 70, 500])
+def test_as_many_alternatives_as_are_asked_for(count):
+    row = np.random.default_rng(5).normal(size=100).astype(np.float32).round(1)  # with ties
+    sampler = Sampler(Sampling(top_k=30), seed=1, choice=0, prompt=(), alternatives=count)
+    _, record = sampler.draw(row, 0, Words())
+    ranked = sorted(range(100), key=lambda token: (-row[token], token))
+    assert [other.token for other in record.alternatives] == ranked[:count]
+    for at, other in enumerate(record.alternatives):
+        assert other.logprob == pytest.approx(float(row[other.token]) - record.log_z, abs=1e-6)
+        assert (other.sampler_logprob > -math.inf) == (at < 30)
+
+
 @pytest.mark.parametrize("fields", [{}, {"top_k": 2}, {"top_p": 0.3}, {"min_p": 0.5}])
 def test_greedy_takes_the_best_and_of_equals_the_lowest_id(fields):
     for seed in range(20):
@@ -457,3 +469,31 @@ def test_a_coin_that_never_falls_is_no_xtc(profile, fields):
         assert missed[0] == plain[0]
         assert (missed[1].kept, missed[1].removed_mass) == (plain[1].kept, plain[1].removed_mass)
         assert missed[1].sampler_logprob == pytest.approx(plain[1].sampler_logprob, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"temperature": 0.6, "top_p": 0.9}, {"temperature": 0}, {"temperature": math.inf}]
+)
+@pytest.mark.parametrize("taken", [0, 1, 90, 2000])
+def test_a_mask_that_takes_little_is_the_same_as_one_that_takes_much(fields, taken):
+    """Few taken tokens are subtracted from the sums of all, many are left out of new ones."""
+    rng = np.random.default_rng(5)
+    row = rng.normal(0, 3, 5000).astype(np.float32)
+    allowed = np.sort(rng.permutation(5000)[taken:])
+    for position in range(20):
+        token, record = sampler(**fields).draw(row, position, Words(), allowed=allowed)
+        alone, of_alone = sampler(**fields, logit_bias={0: 0.0}).draw(row[allowed], position, Words())
+        log_z = float(np.logaddexp.reduce(row[allowed].astype(np.float64)))
+        whole = float(np.logaddexp.reduce(row.astype(np.float64)))
+        assert record.constraint.work == pytest.approx(whole - log_z, abs=1e-9)
+        assert record.constraint.allowed == len(allowed)
+        assert token in allowed
+        assert record.kept == of_alone.kept
+        assert record.removed_mass == pytest.approx(of_alone.removed_mass, abs=1e-9)
+        z = row[allowed].astype(np.float64)
+        if not fields:
+            assert record.sampler_logprob == pytest.approx(float(row[token]) - log_z, abs=1e-9)
+        if fields.get("temperature") == 0:
+            assert token == allowed[z.argmax()]
+        if fields.get("temperature") == math.inf:
+            assert record.sampler_logprob == pytest.approx(-math.log(len(allowed)), abs=1e-9)

@@ -25,15 +25,18 @@ def interpreter(*packages: str) -> Path:
     return python
 
 
-def source(package: str) -> Path:
-    """The unpacked source of a package, as its maker published it."""
+def source(package: str, *builders: str) -> Path:
+    """The unpacked source of a package, as its maker published it.
+
+    `builders`: what pip must have at hand, for it looks into how a source is built before it hands it out.
+    """
     folder = cache_dir() / "peers" / package
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "complete").exists():
             folder.mkdir(exist_ok=True)
-            pip = [interpreter("setuptools", "wheel"), "-m", "pip", "download", "--quiet", "--no-deps"]
-            subprocess.run([*pip, "--no-binary", ":all:", "--dest", folder, package], check=True)
+            pip = [interpreter(*builders), "-m", "pip", "download", "--quiet", "--no-build-isolation"]
+            subprocess.run([*pip, "--no-deps", "--no-binary", ":all:", "--dest", folder, package], check=True)
             (archive,) = folder.glob("*.tar.gz")
             with tarfile.open(archive) as packed:
                 packed.extractall(folder, filter="data")

@@ -3,14 +3,13 @@
 import json
 import subprocess
 import textwrap
-import venv
 
 import pytest
-from filelock import FileLock
 
 import thermoscope as ts
 from tests.server.conftest import serving
-from thermoscope.models.store import cache_dir
+
+from .environment import interpreter
 
 pytestmark = pytest.mark.peer
 
@@ -44,15 +43,7 @@ response = openai.ChatCompletion.create(
 @pytest.fixture(scope="module")
 def python():
     """The interpreter of an environment that holds the old client, made once and kept."""
-    folder = cache_dir() / "peers" / PACKAGE.replace("==", "-")
-    interpreter = folder / "bin" / "python"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "complete").exists():
-            venv.create(folder, with_pip=True, clear=True)
-            subprocess.run([interpreter, "-m", "pip", "install", "--quiet", PACKAGE], check=True)
-            (folder / "complete").touch()
-    return interpreter
+    return interpreter(PACKAGE)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +120,7 @@ def test_logprobs_and_choices(run):
 def test_errors_have_their_classes(run):
     told = run("""
         told = []
-        for wrong in ({'model': 'gpt-9'}, {'top_p': 2}, {'messages': []}, {'functions': [{'name': 'f'}]}):
+        for wrong in ({'model': 'gpt-9'}, {'top_p': 2}, {'messages': []}, {'functions': [{'name': 'a b'}]}):
             right = {'model': 'gpt-4o', 'messages': [{'role': 'user', 'content': question}]}
             try:
                 openai.ChatCompletion.create(**{**right, **wrong})
@@ -141,7 +132,7 @@ def test_errors_have_their_classes(run):
         [404, "model", "model_not_found"],
         [400, "top_p", None],
         [400, "messages", None],
-        [400, "functions", None],
+        [400, "functions[0].name", None],
     ]
 
 

@@ -151,10 +151,13 @@ def test_a_request_that_takes_longer_than_its_time_is_cut_with_an_error(lm, addr
 def test_the_servers_own_limit_holds_for_who_waits_and_cannot_be_lifted(lm, address):
     speaking = [Asked(address, **ENDLESS, stream=True) for _ in range(2)]
     wait_until(lambda: counts(lm) == (2, 0))
-    lm.runner.timeout = 0.3
-    status, body, _ = Asked(address, thermoscope={"timeout": 100}).answer()
+    status, body, _ = Asked(address, thermoscope={"timeout": 0.2}).answer()
     assert (status, body["error"]["code"]) == (408, "timeout")
-    assert "got 0 tokens" in body["error"]["message"]
+    assert "got 0 tokens in the 0.2 seconds" in body["error"]["message"]
+    lm.runner.timeout = 0.3
+    speaking.append(
+        Asked(address, **ENDLESS | {"thermoscope": {"timeout": 100, "ignore_eos": True}}, stream=True)
+    )
     for each in speaking:
         assert each.events()[-1]["error"]["code"] == "timeout"
 

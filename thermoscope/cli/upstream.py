@@ -22,7 +22,6 @@ LOCAL = (
     "steer",
     "queue",
     "timeout",
-    "grace",
     "max_tokens",
 )
 

@@ -24,6 +24,8 @@ from thermoscope.models import truncation as kernel
 from thermoscope.models.distribution import Summary, draw, summarise
 from thermoscope.models.tokenizer import Tokenizer
 
+FEW_TAKEN = 1024  # tokens of a vocabulary that are sooner subtracted than the others summed
+
 
 class Left(NamedTuple):
     """What the filters left.
@@ -90,7 +92,7 @@ class Sampler:
         inside, constraint = raw, None
         if allowed is not None:
             logits = adjusted.only(allowed)
-            inside = self._summarised(logits.row)
+            inside = self._inside(row, raw, allowed)
             constraint = Constraint(len(allowed), max(0.0, raw.log_z - inside.log_z))
         asked = inside if not len(logits.touched) else _summary(logits, inside, self.temperature)
         left = self._filtered(logits, asked, position)
@@ -112,6 +114,23 @@ class Sampler:
                 self._steer(logprob, left.cuts)
         self._adjustments.say(token)
         return token, record
+
+    def _inside(
+        self, row: Float[np.ndarray, "vocab"], raw: Summary, allowed: Int[np.ndarray, "allowed"]
+    ) -> Summary:
+        """Of what a grammar leaves. Where that is nearly all, as in free text, the rest is subtracted."""
+        if len(row) - len(allowed) <= FEW_TAKEN:
+            without = np.ones(len(row), dtype=np.bool_)
+            without[allowed] = False
+            z = row[without].astype(np.float64)
+            mass = raw.mass - float(
+                boltzmann.weights(z, self.temperature or 1.0, greatest=raw.greatest).sum()
+            )
+            share = float(boltzmann.weights(z, 1.0, greatest=raw.log_z).sum())
+            if not without[raw.best].any() and mass > raw.mass / 2 and share < 1 / 2:
+                best = allowed.searchsorted(raw.best)
+                return Summary(raw.log_z + math.log1p(-share), math.nan, raw.greatest, mass, best)
+        return self._summarised(row[allowed])
 
     def _summarised(self, row: Float[np.ndarray, "some"]) -> Summary:
         return summarise(torch.from_numpy(row)[None], [self.temperature], best=ALTERNATIVES)[0]

@@ -11,6 +11,7 @@ from fastapi import Request as Exchange
 from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Trace
 from thermoscope.server.errors import ClientGoneError
+from thermoscope.server.post import Post
 from thermoscope.server.watch import Watch
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ class Answers:
     """The answers to a client while they are spoken: iterate over their deltas, and cancel at the end.
 
     - `requests`: one for each prompt. Their answers are numbered through, the first prompt's first.
-    - `watch`: who looks on, and whether what they look at is kept.
+    - `watch`: who looks on, and whether what they look at is kept. `post`: the way to the event loop.
     """
 
-    def __init__(self, runner: "Runner", requests: Sequence[Request], watch: Watch) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, runner: "Runner", requests: Sequence[Request], watch: Watch, post: Post) -> None:
+        self._post = post
         self._arrived: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self._open = 0
         self._watch = watch
@@ -72,7 +73,7 @@ class Answers:
         return deliver
 
     def _hand_on(self, item: "Delta | Exception") -> None:
-        self._loop.call_soon_threadsafe(self._arrive, item)
+        self._post.send(self._arrive, item)
 
     def _arrive(self, item: "Delta | Exception") -> None:
         if self._arrived.qsize() >= UNREAD and not isinstance(item, Exception):

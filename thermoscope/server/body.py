@@ -43,8 +43,8 @@ def is_json(content_type: str) -> bool:
 def parse(data: bytes) -> Any:
     """The value that a body's JSON holds.
 
-    **Errors:** `InvalidRequest` for what is no JSON, for a number that JSON or a float lacks, for a key that an
-    object has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
+    **Errors:** `InvalidRequest` for what is no JSON, for a number that JSON or a float lacks, for a key that
+    an object has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
     """
     try:
         return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
@@ -66,11 +66,11 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose every key is there once: of two the last would win in silence."""
-    plain = dict(pairs)
-    if len(plain) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in plain if keys.count(key) > 1)
-        raise InvalidRequest(f"body: got {twice!r} twice in one object, expected it once.", param=twice)
+    plain: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in plain:
+            raise InvalidRequest(f"body: got {key!r} twice in one object, expected it once.", param=key)
+        plain[key] = value
     return plain
 
 

@@ -47,6 +47,6 @@ def refuse(body: Answering) -> None:
     """Have an address that does not say it refuse to be asked."""
     if body.thermoscope is not None and body.thermoscope.constraint:
         raise InvalidRequest(
-            f"{PARAM}: got true, but only /v1/chat/completions says it; ask there, or leave it out.",
+            f"{PARAM}: got true, but only chat/completions and responses say it; ask there, or leave it out.",
             param=PARAM,
         )

@@ -1,5 +1,6 @@
 """What every address of the server answers from: the model, under its names, and what stands beside it."""
 
+import asyncio
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from thermoscope.server.logprobs import check_size
 from thermoscope.server.metrics import Metrics
 from thermoscope.server.names import Names
 from thermoscope.server.options import Options
+from thermoscope.server.post import Post
 from thermoscope.server.traces.store import Traces
 from thermoscope.server.watch import Watch
 
@@ -34,6 +36,7 @@ class Service(Names):
         self.aside = Aside(model.runner)
         self.metrics = Metrics(model)
         self.traces = Traces(options.keep_traces)
+        self._post: Post | None = None
 
     async def compiled(self, *requests: Request) -> None:
         """Have the grammars of requests compiled, off the event loop; the engine finds them ready.
@@ -63,7 +66,13 @@ class Service(Names):
         tokens = sum((request.sampling.max_tokens or context) * request.sampling.n for request in asked)
         check_size("thermoscope.top_logprobs", max(request.alternatives for request in asked), tokens)
         watch = Watch(self.metrics, self.traces if traced else None)
-        return Answers(self.model.runner, asked, watch)
+        return Answers(self.model.runner, asked, watch, self._way_here())
+
+    def _way_here(self) -> Post:
+        """The post to the loop that runs now; an app has one for as long as it is served."""
+        if self._post is None or self._post.loop is not asyncio.get_running_loop():
+            self._post = Post(asyncio.get_running_loop())
+        return self._post
 
     def _bounded(self, request: Request, max_tokens: int | None) -> Request:
         limit = max_tokens or self.max_tokens

@@ -12,6 +12,7 @@ from thermoscope.upstream.logprobs import Choice, choices
 COUNTS = (1000, 20, 5, 2)  # alternatives that are asked for, until a server agrees
 PATIENCE = 60  # seconds for one of them: vLLM's first chat on a CPU took 26
 PROMPT = "The capital of France is"
+QUESTION = "What is the weather in Paris?"
 COLD = 0.5  # the temperature that tells the two meanings apart
 TOOL = {
     "type": "function",
@@ -37,9 +38,11 @@ def probe(connection: Connection, model: str | None = None, vocabulary: int | No
     name, about = str(card["id"]), card.get("meta") or {}
     asked = {"model": name, "temperature": 1, "top_p": 1}
 
-    def chat(**fields: Any) -> dict[str, Any] | None:
-        said = [{"role": "user", "content": PROMPT}]
-        return _tried(connection, "/chat/completions", asked | {"messages": said, "max_tokens": 1} | fields)
+    def chat(said: str = PROMPT, **fields: Any) -> dict[str, Any] | None:
+        messages = [{"role": "user", "content": said}]
+        return _tried(
+            connection, "/chat/completions", asked | {"messages": messages, "max_tokens": 1} | fields
+        )
 
     def complete(**fields: Any) -> dict[str, Any] | None:
         return _tried(connection, "/completions", asked | {"prompt": PROMPT, "max_tokens": 1} | fields)
@@ -72,7 +75,7 @@ def probe(connection: Connection, model: str | None = None, vocabulary: int | No
         tools=tuple(
             how
             for how, choice in HOW.items()
-            if speaks and _calls(chat(tools=[TOOL], tool_choice=choice, max_tokens=64))
+            if speaks and _calls(chat(QUESTION, tools=[TOOL], tool_choice=choice, max_tokens=64))
         ),
     )
 

@@ -124,3 +124,11 @@ def test_scores_of_the_prompt_stand_beside_the_answer(client):
     assert scored[0]["logprob"] is None
     *_, last = client.responses.create(**asked, **wanted, stream=True)
     assert last.response.thermoscope["prompt_logprobs"] == scored
+
+
+def test_what_a_grammar_costs_stands_beside_the_answer(client):
+    own = {"grammar": {"choice": ["yes", "no"]}, "constraint": True}
+    given = client.responses.create(**ASKED | {"input": QUESTION, "extra_body": {"thermoscope": own}})
+    assert given.output_text in ("yes", "no")
+    assert given.thermoscope["constraint"]["answers"] >= 2  # each way to cut them into tokens
+    assert given.thermoscope["constraint"]["kl"] >= 0

@@ -11,6 +11,7 @@ from tests.server import scripted
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.errors import InvalidRequest, ThermoscopeError, TraceNotFound
 from thermoscope.server.traces import store as module
+from thermoscope.server.traces.coding import pack
 from thermoscope.server.traces.store import Traces
 
 
@@ -149,7 +150,8 @@ def test_memory_forgets_the_oldest_that_ended(monkeypatch):
 
 
 def test_memory_forgets_long_ones_sooner(monkeypatch):
-    monkeypatch.setattr(module, "KEPT_STEPS", 10)
+    size = sum(map(len, pack(next(deltas(head(), 1)).step)))
+    monkeypatch.setattr(module, "KEPT_BYTES", 10 * size)
     traces, ids = Traces(), []
     for _ in range(3):
         answer = head()

@@ -1,6 +1,6 @@
 """The address of conversations: an answer at once, or as a stream of server-sent events."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,12 +8,11 @@ from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.server.answers import Answers, client_of
+from thermoscope.server.beside import Beside, beside
 from thermoscope.server.chat.request import engine_request
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
-from thermoscope.server.constraint import allowed, cost
 from thermoscope.server.envelope import joined
-from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
 from thermoscope.server.stream import Stream, tagged
 
@@ -28,26 +27,19 @@ def install(app: FastAPI, service: Service) -> None:
         service.known(body.model)
         request = await run_in_threadpool(engine_request, body, model.tokenizer, service.vectors)
         await service.compiled(request)
-        every = await allowed(service, body, request)
+        look = await beside(service, body, request)
         client = client_of(exchange, body.safety_identifier or body.user)
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
-
-        async def beside() -> dict[str, Any]:
-            best = body.prompt_alternatives
-            seen = {} if best is None else wording.of_prompt(await scored(service.aside, request, best))
-            seen |= await cost(service, request, every)
-            return {"thermoscope": seen} if seen else {}
-
         if body.stream:
-            return Stream(tagged(_chunks(body, answers, wording, beside), answers.tag), answers)
+            return Stream(tagged(_chunks(body, answers, wording, look), answers.tag), answers)
         traces = await answers.traces(exchange)
         completion = await run_in_threadpool(wording.completion, traces)
-        return JSONResponse(joined(completion | await beside(), answers.tag))
+        return JSONResponse(joined(completion | wording.beside(await look()), answers.tag))
 
 
 async def _chunks(
-    body: ChatRequest, answers: Answers, wording: Wording, beside: Callable[[], Awaitable[dict[str, Any]]]
+    body: ChatRequest, answers: Answers, wording: Wording, look: Beside
 ) -> AsyncIterator[dict[str, Any]]:
     choices = [wording.said() for _ in range(body.n or 1)]
     for index, said in enumerate(choices):
@@ -64,7 +56,7 @@ async def _chunks(
             yield wording.chunk(delta.choice, {}, finish_reason=said.reason(ended))
         if delta.trace is not None:
             traces.append(delta.trace)
-    if seen := await beside():
-        yield wording.piece(seen)
+    if seen := await look():
+        yield wording.piece(wording.beside(seen))
     if body.with_usage:
         yield wording.usage_chunk(traces)

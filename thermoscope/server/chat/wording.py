@@ -8,11 +8,10 @@ from thermoscope.engine.trace import Step, Trace
 from thermoscope.server import envelope
 from thermoscope.server.chat.said import Said
 from thermoscope.server.chat.schema import ChatRequest
-from thermoscope.server.logprobs import logprobs, prompt_items
+from thermoscope.server.logprobs import logprobs
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.scores import Score
 
 
 class Wording:
@@ -66,9 +65,9 @@ class Wording:
         """Tokens read and drawn."""
         return envelope.usage(self._prompt_tokens, sum(len(trace.steps) for trace in traces), traces)
 
-    def of_prompt(self, scored: "Sequence[Score]") -> dict[str, Any]:
-        """What a response says of the prompt's tokens."""
-        return {"prompt_logprobs": prompt_items(self._tokenizer, scored)}
+    def beside(self, seen: dict[str, Any]) -> dict[str, Any]:
+        """What a response says beside its choices."""
+        return {"thermoscope": seen} if seen else {}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}

@@ -1,7 +1,7 @@
 """The addresses of responses: an answer at once or as events, and the answers that are kept."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
@@ -9,8 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest, ResponseNotFound
 from thermoscope.server.answers import Answers, client_of
-from thermoscope.server.constraint import refuse
-from thermoscope.server.logprobs import scored
+from thermoscope.server.beside import Beside, beside
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.output import Event
 from thermoscope.server.responses.request import engine_request, own_names
@@ -19,9 +18,6 @@ from thermoscope.server.responses.store import Store
 from thermoscope.server.responses.wording import Wording
 from thermoscope.server.service import Service
 from thermoscope.server.stream import Stream, named
-
-if TYPE_CHECKING:
-    from thermoscope.engine.scores import Score
 
 ROOT = "/v1/responses"
 
@@ -35,7 +31,6 @@ def install(app: FastAPI, service: Service) -> None:
     async def create(body: ResponsesRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)
-        refuse(body)
         items = store.conversation(body)
         request = await run_in_threadpool(
             engine_request, body, items, model.tokenizer, service.vectors, model.context
@@ -43,12 +38,9 @@ def install(app: FastAPI, service: Service) -> None:
         client = client_of(exchange, body.safety_identifier or body.user)
         with own_names():
             await service.compiled(request)
+            look = await beside(service, body, request)
             answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model, answers.tag)
-
-        async def of_prompt() -> "list[Score] | None":
-            best = body.prompt_alternatives
-            return None if best is None else await scored(service.aside, request, best)
 
         async def keep() -> bytes:
             kept = await run_in_threadpool(wording.kept, items)
@@ -57,9 +49,9 @@ def install(app: FastAPI, service: Service) -> None:
             return kept.body
 
         if body.stream:
-            return Stream(_events(answers, wording, of_prompt, keep), answers, named)
+            return Stream(_events(answers, wording, look, keep), answers, named)
         (trace,) = await answers.traces(exchange)
-        await run_in_threadpool(wording.whole, trace, await of_prompt())
+        await run_in_threadpool(wording.whole, trace, await look())
         return Response(await keep(), media_type="application/json")
 
     @app.post(ROOT + "/input_tokens")
@@ -115,7 +107,7 @@ def install(app: FastAPI, service: Service) -> None:
 async def _events(
     answers: Answers,
     wording: Wording,
-    of_prompt: "Callable[[], Awaitable[list[Score] | None]]",
+    look: Beside,
     keep: Callable[[], Awaitable[bytes]],
 ) -> AsyncIterator[Event]:
     for event in wording.begin():
@@ -125,7 +117,7 @@ async def _events(
             for event in wording.say(delta.text, [delta.step]):
                 yield event
             if delta.trace is not None:
-                last = list(wording.end(delta.trace, await of_prompt()))
+                last = list(wording.end(delta.trace, await look()))
                 await keep()  # first, so that whoever has read the end can ask for it
                 for event in last:
                     yield event

@@ -11,7 +11,7 @@ from thermoscope.engine.request import Request
 from thermoscope.engine.trace import Step, Trace
 from thermoscope.server.errors import describe
 from thermoscope.server.fields import Body
-from thermoscope.server.logprobs import logprobs, prompt_items
+from thermoscope.server.logprobs import logprobs
 from thermoscope.server.responses.items import Item, new_id
 from thermoscope.server.responses.output import Event, Output
 from thermoscope.server.responses.schema import ResponsesRequest
@@ -27,7 +27,6 @@ from thermoscope.server.tools.reader import (
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
-    from thermoscope.engine.scores import Score
 
 
 class Wording:
@@ -62,14 +61,10 @@ class Wording:
         self._unsaid += steps
         yield from map(self._numbered, self._told(self._reader.push(text)))
 
-    def end(self, trace: Trace, scored: "Sequence[Score] | None" = None) -> Iterator[Event]:
-        """The answer is complete, or was cut off where it had reached its limit.
-
-        `scored`: the prompt's tokens, where they are asked for.
-        """
+    def end(self, trace: Trace, seen: dict[str, Any]) -> Iterator[Event]:
+        """The answer is complete, or was cut off at its limit. `seen`: what stands beside it."""
         self._cached_tokens = trace.cached_tokens
-        if scored is not None:
-            self._beside({"prompt_logprobs": prompt_items(self._tokenizer, scored)})
+        self._beside(seen)
         yield from map(self._numbered, self._told(self._reader.push("", last=True)))
         if not self._called:  # the tokens that brought no text of their own; and an answer of no words is one
             yield from map(self._numbered, self._output.say("", self._logprobs()))
@@ -82,13 +77,13 @@ class Wording:
             self.response["completed_at"] = int(time.time())
         yield self._numbered(self._standing(status))
 
-    def whole(self, trace: Trace, scored: "Sequence[Score] | None" = None) -> None:
+    def whole(self, trace: Trace, seen: dict[str, Any]) -> None:
         """The answer at once; nobody listens to how it came about."""
         shown = len(trace.text)  # a stop string, and what came after it, are cut from the end
         for step in trace.steps:
             deque(self.say(step.text[:shown], [step]), maxlen=0)
             shown -= len(step.text[:shown])
-        deque(self.end(trace, scored), maxlen=0)
+        deque(self.end(trace, seen), maxlen=0)
 
     def fail(self, error: Exception) -> Iterator[Event]:
         """What went wrong, once nothing else can be told."""
@@ -113,7 +108,8 @@ class Wording:
             self._beside({"steps": [step.to_dict() for step in self._steps]})
 
     def _beside(self, seen: dict[str, Any]) -> None:
-        self.response["thermoscope"] = self.response.get("thermoscope", {}) | seen
+        if seen:
+            self.response["thermoscope"] = self.response.get("thermoscope", {}) | seen
 
     def _told(self, pieces: Iterable[Piece]) -> Iterator[Event]:
         """The events of what was read. Tokens belong to the text behind them, those of a call to none."""
@@ -129,7 +125,7 @@ class Wording:
             self._unsaid.clear()
 
     def _standing(self, kind: str) -> Event:
-        return {"type": f"response.{kind}", "response": dict(self.response)}
+        return {"type": f"response.{kind}", "response": self.response | {"output": list(self._output.items)}}
 
     def _numbered(self, event: Event) -> Event:
         self._sequence += 1

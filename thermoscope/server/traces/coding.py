@@ -1,7 +1,7 @@
 """A step as a row of a table, and back. Numbers stay what they are, to the bit.
 
-The twenty alternatives are most of a step, and most steps are never opened: as JSON they are 2 KB, as
-`best` and `texts` a third of that, in a fifth of the time.
+The twenty alternatives are most of a step, and most steps are never opened: with them as JSON it is 2.2 KB,
+with `best` and `texts` 0.9, in half the time.
 """
 
 import json

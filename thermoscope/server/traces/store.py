@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thermoscope.upstream.trace import Trace as SeenTrace
 
 KEPT = 256  # traces in memory
-KEPT_STEPS = 2**17  # of all of them together: about 100 MB
+KEPT_BYTES = 2**27  # of their steps together; with many alternatives to each token a step is long
 
 Then = Callable[[Exception | None], None]
 
@@ -41,7 +41,7 @@ class Traces:
         self._lock = threading.Lock()  # of the tables
         self._open: dict[str, int] = {}  # traces under way, each with the number of its answers
         self._rows: dict[tuple[str, int], list[int]] = {}  # of an answer under way: its row, and steps so far
-        self._sizes: dict[str, int] = {}  # steps of each trace in memory, oldest first
+        self._sizes: dict[str, int] = {}  # bytes of each trace in memory, oldest first
         self._queue: queue.SimpleQueue[tuple[Callable[[], object], Then] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
 
@@ -145,10 +145,10 @@ class Traces:
         row = self._rows.get((trace, delta.choice))
         if row is None:
             return  # the answer is cut, or its beginning could not be written: nobody waits for this
-        self._tables.add(row[0], row[1], delta.text, delta.step)
+        size = self._tables.add(row[0], row[1], delta.text, delta.step)
         row[1] += 1
         if self._path is None:
-            self._sizes[trace] += 1
+            self._sizes[trace] += size
         if delta.trace is not None:
             self._tables.end(row[0], replace(delta.trace, choice=delta.choice), delta.finish_reason)
 
@@ -163,7 +163,7 @@ class Traces:
     def _forget(self) -> None:
         """Drop the oldest traces that have ended, until the others fit into memory."""
         for trace in list(self._sizes):
-            if len(self._sizes) <= KEPT and sum(self._sizes.values()) <= KEPT_STEPS:
+            if len(self._sizes) <= KEPT and sum(self._sizes.values()) <= KEPT_BYTES:
                 return
             if trace not in self._open:
                 self._tables.forget(trace)

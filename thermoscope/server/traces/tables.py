@@ -73,9 +73,11 @@ class Tables:
         assert row is not None
         return row
 
-    def add(self, row: int, position: int, shown: str, step: "Step | SeenStep") -> None:
-        """Write a step of an answer down. `shown`: the characters that could be shown with it."""
-        self._base.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?)", (row, position, shown, *pack(step)))
+    def add(self, row: int, position: int, shown: str, step: "Step | SeenStep") -> int:
+        """Write a step of an answer down, and give its size, about. `shown`: what could be shown with it."""
+        packed = pack(step)
+        self._base.execute("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?)", (row, position, shown, *packed))
+        return sum(len(part) for part in packed if part is not None)
 
     def end(self, row: int, head: Answer, reason: FinishReason | str | None) -> None:
         """An answer is complete."""

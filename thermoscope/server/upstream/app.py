@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, Response
 
 from thermoscope.server import instruments, names
 from thermoscope.server.frame import frame
@@ -23,14 +23,15 @@ def create_app(upstream: Upstream, options: Options = DEFAULTS) -> FastAPI:
     )
     route.install(app, service)
     traces.install(app, service.traces)
-    app.state.traces = service.traces
+    app.state.service = service
     names.install(app, service)
     app.state.jobs = Jobs(upstream)
     instruments.install(app, app.state.jobs)
 
     @app.get("/health")
-    async def health() -> dict[str, Any]:
-        """That the server stands, and what was found of the one behind it."""
+    async def health(response: Response) -> dict[str, Any]:
+        """That the server stands, and what was found of the one behind it; 503 while it is stopping."""
+        response.status_code = 503 if service.closed else 200
         return service.health()
 
     @app.get("/", include_in_schema=False)

@@ -40,11 +40,19 @@ async def _answer(service: Service, address: Address, body: dict[str, Any], exch
     service.known(body["model"])
     connection = service.upstream.connection
     request = passed(address, body, service.upstream.abilities)
+    service.begin()
     if request.sent.get("stream"):
-        response = await connection.open(address, request.sent)
+        try:
+            response = await connection.open(address, request.sent)
+        except BaseException:
+            service.end()
+            raise
         wording = Wording(request, connection.url, service.traces)
-        return Stream(_pieces(service, response, wording), _Open(response, wording))
-    answer = await _unless_gone(exchange, connection.ask(address, request.sent))
+        return Stream(_pieces(service, response, wording), _Open(service, response, wording))
+    try:
+        answer = await _unless_gone(exchange, service.unless_stopped(connection.ask(address, request.sent)))
+    finally:
+        service.end()
     wording = Wording(request, connection.url, service.traces)
     try:
         return JSONResponse(wording.reword(answer, streamed=False))
@@ -55,20 +63,23 @@ async def _answer(service: Service, address: Address, body: dict[str, Any], exch
 async def _pieces(
     service: Service, response: httpx.Response, wording: Wording
 ) -> AsyncIterator[dict[str, Any]]:
-    async for piece in service.upstream.connection.events(response):
+    pieces = service.upstream.connection.events(response)
+    while (piece := await service.unless_stopped(anext(pieces, None))) is not None:
         yield wording.reword(piece, streamed=True)
 
 
 class _Open:
     """An answer that the other server is still at; to close it tells that server that nobody listens."""
 
-    def __init__(self, response: httpx.Response, wording: Wording) -> None:
+    def __init__(self, service: Service, response: httpx.Response, wording: Wording) -> None:
+        self._service = service
         self._response = response
         self._wording = wording
         self._closing: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
         """Close it."""
+        self._service.end()
         self._wording.end()
         self._closing = asyncio.create_task(self._response.aclose())
 
