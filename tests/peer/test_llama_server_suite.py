@@ -53,8 +53,10 @@ NOT_OURS = {
     r"test_logit_bias|_token_count": "addresses of llama.cpp's: /tokenize, /chat/completions/input_tokens",
     r"_context_size_exceeded": "llama.cpp's type of that error, and its further fields",
     r"_multiple_choices": "id_slot, a field of llama.cpp's",
-    r"static_assets|local_media|proxy|cors|anthropic": "llama.cpp's page, tools, media, and rules for other origins",
-    r"_api_key": "the address without /v1, or the answer's form without it",
+    r"static_assets|local_media|proxy": "llama.cpp's page, tools and media",
+    r"_cors": "whose pages may ask: here those that --allow-origin names",
+    r"_incorrect_api_key": "llama.cpp's type of that error; OpenAI's is invalid_request_error",
+    r"_correct_api_key": "answers without /v1, in llama.cpp's own form, or to Anthropic's header",
 }
 
 
