@@ -47,7 +47,9 @@ NOT_OURS = {
 @pytest.mark.parametrize("name", SUITES)
 def test_it_passes(name, tmp_path):
     which, options = SUITES[name]
-    folder = source(PACKAGE, "setuptools", "setuptools-scm", "wheel") / "llama.cpp" / "tools" / "server" / "tests"
+    folder = (
+        source(PACKAGE, "setuptools", "setuptools-scm", "wheel") / "llama.cpp" / "tools" / "server" / "tests"
+    )
     report = tmp_path / "report.xml"
     with ts.load() as lm, serving(lm, ALIASES, max_tokens=64, **options) as address:
         environment = os.environ | {

@@ -83,9 +83,17 @@ def _parameters(function: Function, path: str) -> dict[str, Any]:
             f"{path}.parameters.type: got {schema['type']!r}, expected 'object', which arguments are.",
             param=f"{path}.parameters.type",
         )
-    Grammar.json_schema(schema, param=f"{path}.parameters")  # refuses what is not supported
-    named = schema.setdefault("properties", {})
-    if not schema.keys() & _OPEN and set(schema.get("required", ())) <= set(named):
+    named, needed = schema.setdefault("properties", {}), schema.get("required", [])
+    for keyword, sound, expected in (
+        ("properties", isinstance(named, dict), "an object of schemas"),
+        ("required", isinstance(needed, list) and all(isinstance(each, str) for each in needed), "names"),
+    ):
+        if not sound:
+            raise InvalidRequest(
+                f"{path}.parameters.{keyword}: got {schema[keyword]!r:.100}, expected {expected}.",
+                param=f"{path}.parameters.{keyword}",
+            )
+    if not schema.keys() & _OPEN and set(needed) <= set(named):
         schema.setdefault("additionalProperties", False)
     return schema
 
