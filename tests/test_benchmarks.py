@@ -60,6 +60,14 @@ def test_a_graphics_card_is_measured_where_there_is_one():
         assert 0 < json.loads(done.stdout.splitlines()[-1])["share"] < 1
 
 
+def test_the_cost_of_a_grammar_is_measured(smollm2):
+    done = bench("--quick", "--threads", "1", program="grammar")
+    assert done.returncode == 0, done.stderr
+    lines = json.loads(done.stdout.splitlines()[-1])["lines"]
+    assert [line["clients"] for line in lines] == [1, 8]
+    assert all(line["free"] > 0 and line["held"] > 0 for line in lines)
+
+
 def test_the_cards_benchmark_runs_on_what_there_is(smollm2):
     done = bench("--device", "cpu", "--tokens", "4", "--rounds", "1", program="gpu")
     assert done.returncode == 0, done.stderr

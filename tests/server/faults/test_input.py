@@ -19,15 +19,23 @@ CHAT = {
     "thermoscope": {"top_k": 5, "min_p": 0.1, "steps": True, "trace": True, "repetition_penalty": 1.1},
 }
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-BODIES = {
-    "/v1/chat/completions": CHAT,
-    "/v1/completions": {"model": "tiny", "prompt": "Hello", "max_tokens": 4, "logprobs": 2, "echo": False},
-    "/v1/embeddings": {"model": "tiny", "input": ["Hello", "you"]},
-    "/v1/responses": {"model": "tiny", "input": "Hello", "max_output_tokens": 4, "temperature": 0.5},
-    "/v1/responses/input_tokens": {"model": "tiny", "input": "Hello"},
-    "/v1/instruments/temperature": {"prompt": "Hello", "temperatures": [0.5], "samples": 0, "tokens": 2},
-    "/v1/instruments/coin": {"prompt": "Hello"},
+TOOLS = {
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+    "tool_choice": "required",
 }
+SCHEMA = {"name": "s", "strict": True, "schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}
+FORM = {"response_format": {"type": "json_schema", "json_schema": SCHEMA}}
+BODIES = [
+    ("/v1/chat/completions", CHAT),
+    ("/v1/chat/completions", CHAT | TOOLS),
+    ("/v1/chat/completions", CHAT | FORM),
+    ("/v1/completions", {"model": "tiny", "prompt": "Hello", "max_tokens": 4, "logprobs": 2, "echo": False}),
+    ("/v1/embeddings", {"model": "tiny", "input": ["Hello", "you"]}),
+    ("/v1/responses", {"model": "tiny", "input": "Hello", "max_output_tokens": 4, "temperature": 0.5}),
+    ("/v1/responses/input_tokens", {"model": "tiny", "input": "Hello"}),
+    ("/v1/instruments/temperature", {"prompt": "Hello", "temperatures": [0.5], "samples": 0, "tokens": 2}),
+    ("/v1/instruments/coin", {"prompt": "Hello"}),
+]
 WORDS = ["inf", "nan", "auto", "required", "user", "system", "tool", "json_object", "json_schema", "x" * 3000]
 WORDS += ["text", "image_url", "function", "Hello", "", "\ud800", "<s>", "</s>"]
 KEYS = ["type", "text", "role", "content", "name", "a", "", "5", "function", "schema", "tools"]
@@ -103,8 +111,7 @@ def request(rng):
                 ["/", "?limit=0", "?x=%00", "/%ff", "/../..", "//", "/%2e%2e/%2e%2e/etc", "?" + "x" * 900]
             )
         return rng.choice(METHODS), path, None, {}
-    path = rng.choice(list(BODIES))
-    plain = BODIES[path]
+    path, plain = rng.choice(BODIES)
     for _ in range(rng.randrange(1, 4)):
         if isinstance(plain, dict):
             plain = mutated(rng, plain)

@@ -6,12 +6,12 @@ model's own form, and nothing but further calls follows.
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thermoscope.engine.grammar import Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.tools.offer import Offer
-from thermoscope.server.tools.schema import Function
+from thermoscope.server.tools.parameters import Schema, arguments_schema
 
 if TYPE_CHECKING:
     from thermoscope.models.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = 
 
     rules = [f"call: {' | '.join(f'call_{at}' for at in range(len(offer.callable)))}"]
     for at, function in enumerate(offer.callable):
-        schema = _inline(_parameters(function, offer.paths[function.name]))
+        schema = _inline(arguments_schema(function, offer.paths[function.name]))
         rules.append(f"call_{at}: {spelled(function.name + form.middle)} %json {schema}")
     more = f"({spelled(form.tail + form.again)} call)*" if form.again and offer.several else ""
     rules.append(f"calls: {spelled(form.first)} call {more} {spelled(form.tail + form.closing)}")
@@ -63,42 +63,9 @@ def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = 
 
 
 _ANY = "/(?s:.*)/"
-# Beside these, properties may have to come from elsewhere.
-_OPEN = {
-    *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "minProperties", "patternProperties"),
-    *("unevaluatedProperties", "dependentSchemas"),
-}
 
 
-def _parameters(function: Function, path: str) -> dict[str, Any]:
-    """The schema of a function's arguments, which are one object.
-
-    What names its properties and says nothing of others is taken to have no others: a small model would go on
-    inventing some, and what is valid so is valid for the schema as it was sent.
-    """
-    schema = dict(function.parameters or {})
-    Grammar.json_schema(schema, param=f"{path}.parameters")  # which names a keyword that is not supported
-    if schema.setdefault("type", "object") != "object":
-        raise InvalidRequest(
-            f"{path}.parameters.type: got {schema['type']!r}, expected 'object', which arguments are.",
-            param=f"{path}.parameters.type",
-        )
-    named, needed = schema.setdefault("properties", {}), schema.get("required", [])
-    for keyword, sound, expected in (
-        ("properties", isinstance(named, dict), "an object of schemas"),
-        ("required", isinstance(needed, list) and all(isinstance(each, str) for each in needed), "names"),
-    ):
-        if not sound:
-            raise InvalidRequest(
-                f"{path}.parameters.{keyword}: got {schema[keyword]!r:.100}, expected {expected}.",
-                param=f"{path}.parameters.{keyword}",
-            )
-    if not schema.keys() & _OPEN and set(needed) <= set(named):
-        schema.setdefault("additionalProperties", False)
-    return schema
-
-
-def _inline(schema: dict[str, Any]) -> str:
+def _inline(schema: Schema) -> str:
     return json.dumps({**schema, "x-guidance": LAYOUT}, ensure_ascii=False)
 
 
