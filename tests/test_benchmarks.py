@@ -60,6 +60,14 @@ def test_a_graphics_card_is_measured_where_there_is_one():
         assert 0 < json.loads(done.stdout.splitlines()[-1])["share"] < 1
 
 
+def test_the_cost_of_a_grammar_is_measured(smollm2):
+    done = bench("--quick", "--threads", "1", program="grammar")
+    assert done.returncode == 0, done.stderr
+    lines = json.loads(done.stdout.splitlines()[-1])["lines"]
+    assert [line["clients"] for line in lines] == [1, 8]
+    assert all(line["free"] > 0 and line["held"] > 0 for line in lines)
+
+
 def test_the_cards_benchmark_runs_on_what_there_is(smollm2):
     done = bench("--device", "cpu", "--tokens", "4", "--rounds", "1", program="gpu")
     assert done.returncode == 0, done.stderr
@@ -114,3 +122,18 @@ def test_the_replay_s_benchmark_ends_with_what_its_table_says(smollm2):
     assert set(result["limits"]) <= set(result["lines"])
     for name, figures in result["lines"].items():
         assert any(name in row and f"{figures['seconds']:.3f}" in row for row in rows)
+
+
+@pytest.mark.slow
+def test_many_clients_are_measured_on_a_real_port(smollm2):
+    done = bench("--quick", "--threads", "1", "--no-llama", program="serving")
+    assert done.returncode == 0, done.stderr
+    *table, last = done.stdout.splitlines()
+    result = json.loads(last)
+    (only,) = result["rounds"]
+    assert only["crowd_errors"] == 0
+    assert only["prefix_cached"] >= 100
+    assert 0 < only["gap_median_s"] <= only["gap_beside_worst_s"]
+    assert 0 < only["ours_one"] < only["ours_eight"]
+    for line in result["lines"]:
+        assert any(line["name"] in row for row in table)

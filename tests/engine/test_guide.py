@@ -9,6 +9,7 @@ import pytest
 from tests.answers import finish
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.errors import InvalidRequest
@@ -186,3 +187,13 @@ def test_a_control_token_is_in_the_text_only_where_it_is_to_be_shown(model):
         (trace,) = finish(engine, [Request(prompt=PROMPT, grammar=grammar, shown=shown)])
         assert trace.text == text
         assert trace.tokens[1] == 0
+
+
+def test_python_holds_an_answer_to_a_grammar(model):
+    with LanguageModel(lambda: Engine(model, slots=2, context=64)) as lm:
+        said = lm.generate(PROMPT, grammar=Grammar.choice(["left", "right"]), seed=1)
+        assert said.text in ("left", "right")
+        assert lm.chat("hi", grammar=Grammar.regex("a{3}"), seed=1).text == "aaa"
+        assert "".join(delta.text for delta in lm.stream("hi", grammar=Grammar.regex("b{3}"))) == "bbb"
+        with pytest.raises(InvalidRequest, match=r"^grammar: got a regular expression"):
+            lm.generate("hi", grammar=Grammar.regex("("))

@@ -10,7 +10,7 @@ ADDRESS = re.compile(r"^/(chat/completions|completions|embeddings|models|respons
 def _with_ours(request):
     def asked(self, method, path, data=None, *others, **more):
         if isinstance(data, dict):
-            data = {"model": "gpt-4o", **data}
+            data = data | {"model": data.get("model") or "gpt-4o"}
         return request(self, method, ADDRESS.sub(r"/v1/\1", path), data, *others, **more)
 
     return asked

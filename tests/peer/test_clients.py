@@ -20,6 +20,8 @@ CLIENTS = {
     "openai 2": ("openai_today.py", ["openai>=2,<3"]),
     "openai 3": ("openai_today.py", ["openai>=3.54,<4"]),
     "langchain": ("langchain_chat.py", ["langchain-openai"]),
+    "langchain, responses": ("langchain_responses.py", ["langchain-openai"]),
+    "agents": ("agents_loop.py", ["openai-agents"]),
     "litellm": ("litellm_chat.py", ["litellm"]),
     "instructor": ("instructor_models.py", ["instructor"]),
 }

@@ -18,7 +18,7 @@ LEFT_OUT = {"reasoning-summary": "asked only of models that are named o1 or gpt-
 
 @pytest.fixture(scope="module")
 def address():
-    with ts.load() as lm, serving(lm, ["gpt-4o"], max_tokens=256) as address:
+    with ts.load(threads=1) as lm, serving(lm, ["gpt-4o"], max_tokens=256) as address:
         yield address
 
 

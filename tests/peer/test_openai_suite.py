@@ -26,7 +26,7 @@ FILES = [
 ALIASES = ["gpt-6-astra", "gpt-3.5-turbo-instruct", "text-embedding-3-small"]
 LEFT_OUT = {
     r"with_all_params": "sends values that contradict each other, for a mock",
-    r"chat/.*_(retrieve|update|list|delete)\[": "completions stored by OpenAI",
+    r"chat/.*(method|response)_(retrieve|update|list|delete)\[": "completions stored by OpenAI",
     r"test_models.*_delete\[": "deletes a model that OpenAI tuned",
     r"test_embeddings.*create\[(strict|aiohttp)": (
         "the client asks for base64 by itself, and being strict takes nothing but a list of numbers"
@@ -41,7 +41,7 @@ def suite():
         "openai[aiohttp]==3.54.0", "pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot"
     )
     folder = source(PACKAGE, "hatchling")
-    with ts.load() as lm, serving(lm, ALIASES, max_tokens=16) as address:
+    with ts.load(threads=1) as lm, serving(lm, ALIASES, max_tokens=16) as address:
 
         def run(*arguments):
             command = [python, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", *arguments]

@@ -12,6 +12,7 @@ import torch
 from thermoscope.catalogue.config import ModelConfig
 from thermoscope.engine import upgrade
 from thermoscope.engine.engine import Engine
+from thermoscope.engine.grammar import Grammar
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.engine.runner import Runner
 from thermoscope.engine.sequence import Delta
@@ -94,30 +95,45 @@ class LanguageModel:
         """Its words."""
         return self.model.tokenizer
 
-    def chat(self, messages: Messages, *, steer: Steer = (), **sampling: Any) -> Reply:
+    def chat(
+        self, messages: Messages, *, steer: Steer = (), grammar: Grammar | None = None, **sampling: Any
+    ) -> Reply:
         """Answer a message or a conversation; `sampling` are the fields of `Sampling`.
 
         `steer`: vectors added to the residual stream; or such from a file (`engine.steering.load`).
+        `grammar`: what the answer must be.
         """
-        return self._reply(self.stream_chat(messages, steer=steer, **sampling))
+        return self._reply(self.stream_chat(messages, steer=steer, grammar=grammar, **sampling))
 
-    def generate(self, prompt: str | Sequence[int], *, steer: Steer = (), **sampling: Any) -> Reply:
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        steer: Steer = (),
+        grammar: Grammar | None = None,
+        **sampling: Any,
+    ) -> Reply:
         """Continue a plain text, or token ids; the rest as in `chat`."""
-        return self._reply(self.stream(prompt, steer=steer, **sampling))
+        return self._reply(self.stream(prompt, steer=steer, grammar=grammar, **sampling))
 
     def stream_chat(
-        self, messages: Messages, *, steer: Steer = (), **sampling: Any
+        self, messages: Messages, *, steer: Steer = (), grammar: Grammar | None = None, **sampling: Any
     ) -> Generator[Delta, None, None]:
         """`chat`, a delta at a time; leaving the loop stops the answer."""
         prompt = self._chat_prompt(messages)
-        return self._stream(_request(prompt, steer, sampling))
+        return self._stream(_request(prompt, steer, grammar, sampling))
 
     def stream(
-        self, prompt: str | Sequence[int], *, steer: Steer = (), **sampling: Any
+        self,
+        prompt: str | Sequence[int],
+        *,
+        steer: Steer = (),
+        grammar: Grammar | None = None,
+        **sampling: Any,
     ) -> Generator[Delta, None, None]:
         """`generate`, a delta at a time; leaving the loop stops the answer."""
         ids = self._text_prompt(prompt)
-        return self._stream(_request(ids, steer, sampling))
+        return self._stream(_request(ids, steer, grammar, sampling))
 
     def close(self) -> None:
         """Stop the engine; open requests end with `EngineStopped`."""
@@ -214,9 +230,11 @@ def load(
     return loaded
 
 
-def _request(prompt: tuple[int, ...], steer: Steer, sampling: dict[str, Any]) -> Request:
+def _request(
+    prompt: tuple[int, ...], steer: Steer, grammar: Grammar | None, sampling: dict[str, Any]
+) -> Request:
     changes = steer.interventions(len(prompt)) if isinstance(steer, Steering) else tuple(steer)
-    return Request(prompt=prompt, sampling=_sampling(sampling), steer=changes)
+    return Request(prompt=prompt, sampling=_sampling(sampling), steer=changes, grammar=grammar)
 
 
 def _sampling(fields: dict[str, Any]) -> Sampling:
