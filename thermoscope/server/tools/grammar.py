@@ -8,16 +8,13 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.grammar import LAYOUT, Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.tools.offer import Offer
 from thermoscope.server.tools.parameters import Schema, arguments_schema
 
 if TYPE_CHECKING:
     from thermoscope.models.tokenizer import Tokenizer
-
-# As models write JSON: on one line, with a space behind a comma and a colon or without.
-LAYOUT = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 
 
 def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = None) -> Grammar:
