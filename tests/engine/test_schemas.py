@@ -44,10 +44,10 @@ def check(model, count):
     return seen
 
 
-def test_a_hundred_random_schemas(model):
-    seen = check(model, 100)
-    assert seen["stop"] > 150
-    assert seen["refused"] < 20
+def test_sixty_random_schemas(model):
+    seen = check(model, 60)
+    assert seen["stop"] > 90
+    assert seen["refused"] < 12
 
 
 @pytest.mark.slow

@@ -14,8 +14,7 @@ import threading
 
 import llguidance
 
-from thermoscope.engine.grammar import Grammar
-from thermoscope.engine.json_schema import LAYOUT
+from thermoscope.engine.grammar import LAYOUT, Grammar
 
 SECONDS = 0.8
 MEMORY = 2**30  # bytes of address space

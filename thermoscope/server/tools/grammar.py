@@ -8,8 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from thermoscope.engine.grammar import Grammar
-from thermoscope.engine.json_schema import LAYOUT
+from thermoscope.engine.grammar import LAYOUT, Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.tools.offer import Offer
 from thermoscope.server.tools.parameters import Schema, arguments_schema
