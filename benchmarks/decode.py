@@ -109,7 +109,7 @@ def measure(arguments: argparse.Namespace, path: Path, folder: Path | None) -> d
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("loading", total=arguments.rounds + 2)
-        context = max(room(depth, tokens, 1), room(before, tokens, 8), arguments.prompt + 1)
+        context = max(room(depth, tokens), room(before, tokens), arguments.prompt + 1)
         ours = Worker(Ours, str(path), arguments.precision, threads, context)
         reader = Worker(Reader)
         second, about_second = second_model(arguments, threads)

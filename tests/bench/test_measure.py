@@ -28,13 +28,17 @@ def test_all_say_so_many_tokens_greedily(lm):
     assert done.rate > 0
 
 
-def test_even_answers_end_together(lm):
-    """A prompt of 40 is read in two steps while another waits, too, in three by itself; and in each of them
-    those who speak already say a token.
-    """
-    done = measure.decode(lm, PROMPTS, 9, even=True)
-    assert [len(said) for said in done.tokens] == [14, 12, 9]
-    assert measure.room(40, 9, 3) == 40 + 9 + 5
+def test_even_answers_are_decoded_from_the_first_step_on(lm):
+    """Their prompts were read before: a token of each goes through the layers in every step, and no more."""
+    rows, forward = [], lm.model.decoder.forward
+    lm.model.decoder.forward = lambda tokens, *more: rows.append(len(tokens)) or forward(tokens, *more)
+    try:
+        done = measure.decode(lm, PROMPTS, 9, even=True)
+    finally:
+        del lm.model.decoder.forward
+    assert sum(rows) == sum(map(len, PROMPTS)) + 9 * len(PROMPTS)
+    assert done.tokens == measure.decode(lm, PROMPTS, 9).tokens
+    assert measure.room(40, 9) == 40 + 9
 
 
 def test_parts_sum_to_the_mean_step(lm):

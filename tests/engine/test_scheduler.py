@@ -4,9 +4,10 @@ from tests import tiny
 from thermoscope.catalogue.hf_config import read_hf
 from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.request import Request
-from thermoscope.engine.scheduler import BESIDE, PREFILL_CHUNK, Scheduler
+from thermoscope.engine.scheduler import BESIDE, LEAST, PREFILL_CHUNK, Scheduler, reach
 from thermoscope.engine.sequence import Sequence
 from thermoscope.models.cache import KVCache
+from thermoscope.models.checkpoint import open_checkpoint
 
 
 def scheduler_of(slots):
@@ -98,6 +99,32 @@ def test_a_short_prompt_passes_a_long_one_that_goes_on_meanwhile():
     scheduler.add([sequence(2, prompt=2 * BESIDE)])
     step(scheduler)
     assert rows_of(scheduler, 2) == [{1: BESIDE, 2: BESIDE}, {1: BESIDE}]
+
+
+def test_the_further_a_prompt_is_read_the_smaller_is_the_chunk():
+    """Attention grows with what stands before: at the reach a token costs twice of what the first did."""
+    scheduler = scheduler_of(2)
+    scheduler.reach = 5 * BESIDE
+    scheduler.add([sequence(0)])
+    step(scheduler)
+    scheduler.add([long := sequence(1, prompt=1500)])
+    read = []
+    for _ in range(200):
+        before = long.filled
+        step(scheduler)
+        cost = sum(1 + at / scheduler.reach for at in range(before, long.filled))
+        read.append(long.filled - before)
+        assert cost <= 1.1 * BESIDE or read[-1] == LEAST
+    assert read[0] == BESIDE
+    assert read[-1] == LEAST
+    assert sorted(read, reverse=True) == read
+
+
+def test_the_reach_of_the_default_model_is_what_was_measured(smollm2):
+    """16 rows beside seven took 0.90, 2.25 and 3.46 of the seven's step at 0, 700 and 1,400 tokens."""
+    config = open_checkpoint(smollm2).config
+    for depth, took in ((700, 2.25), (1400, 3.46)):
+        assert 0.9 * (1 + depth / reach(config)) == pytest.approx(took, rel=0.05)
 
 
 def test_no_prompt_is_starved_by_a_stream_of_shorter_ones():

@@ -1,13 +1,12 @@
 import json
 import re
-import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 
+from thermoscope.catalogue import hub
 from thermoscope.errors import ModelNotFound
 from thermoscope.models import store, wheel
 from thermoscope.models.store import cache_dir, cached_models, locate
@@ -76,34 +75,18 @@ def test_a_slip_is_told_what_was_meant(name: str) -> None:
 def test_a_hub_id_takes_weights_and_text_but_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def snapshot_download(name: str, *, allow_patterns: list[str]) -> str:
-        asked.append((name, allow_patterns))
-        return str(tmp_path)
+    def fetch(name: str, patterns: list[str], *, otherwise: str) -> Path:
+        asked.append((name, patterns, otherwise))
+        return tmp_path
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(hub, "fetch", fetch)
     assert locate("owner/name") == tmp_path
-    ((name, patterns),) = asked
-    assert name == "owner/name"
+    ((name, patterns, otherwise),) = asked
+    assert (name, otherwise) == ("owner/name", "a GGUF file")
     taken = [file for file in ("model.safetensors", "config.json", "chat_template.jinja", "tokenizer.model",
                                "modeling.py", "pytorch_model.bin", "model.pt", "run.sh")
              if any(Path(file).match(pattern) for pattern in patterns)]  # fmt: skip
     assert taken == ["model.safetensors", "config.json", "chat_template.jinja", "tokenizer.model"]
-
-
-def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    def snapshot_download(name: str, **_: object) -> str:
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(ModelNotFound, match="no route to host") as caught:
-        locate("owner/name")
-    assert "\n" not in str(caught.value)
-
-
-def test_without_the_hubs_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelNotFound, match=re.escape("thermoscope[hub]")):
-        locate("owner/name")
 
 
 def test_every_entry_of_the_catalogue_is_pinned() -> None:

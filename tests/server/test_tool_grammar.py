@@ -194,29 +194,6 @@ def function(**parameters):
     return Function.model_validate({"name": "f", "parameters": parameters})
 
 
-A = {"a": {"type": "boolean"}}
-
-
-@pytest.mark.parametrize(
-    ("parameters", "closed"),
-    [
-        ({"properties": A}, True),
-        ({}, True),
-        ({"properties": A, "required": ["b"]}, False),
-        ({"properties": A, "additionalProperties": True}, False),
-        ({"properties": A, "patternProperties": {"^b$": {"type": "boolean"}}}, False),
-        ({"properties": A, "minProperties": 2}, False),
-        ({"properties": A, "anyOf": [{"properties": {"b": {"type": "boolean"}}, "required": ["b"]}]}, False),
-    ],
-    ids=str,
-)
-def test_what_a_schema_does_not_name_is_left_out_where_nothing_else_may_ask_for_it(parameters, closed):
-    speaker = Speaker(templates.DEVSTRAL)
-    offer = functions_offer([function(**parameters)], None)
-    source = speaker.grammar(offer).source
-    assert ('"additionalProperties": false' in source) == closed
-
-
 @pytest.mark.parametrize(
     ("parameters", "param", "words"),
     [

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from thermoscope.bench.profile import Watch
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.request import Request, Sampling
-from thermoscope.engine.scheduler import chunk
 from thermoscope.engine.sequence import Delta
 
 TEXT = """A refrigerator does not make cold; it carries heat away. Inside its walls runs a closed loop of
@@ -49,9 +48,9 @@ def prompt(lm: LanguageModel, length: int, *, client: int = 0) -> tuple[int, ...
     return ids[:length]
 
 
-def room(depth: int, tokens: int, batch: int) -> int:
+def room(depth: int, tokens: int) -> int:
     """The context that `decode` at this depth needs."""
-    return max(depth, 1) + tokens + _skew(max(depth, 1), batch)
+    return max(depth, 1) + tokens
 
 
 def prefill(lm: LanguageModel, prompt: Sequence[int]) -> float:
@@ -67,37 +66,33 @@ def decode(
     record: bool = True,
     even: bool = False,
 ) -> Decoding:
-    """Greedy answers to all prompts at once, `tokens` each, past the model's own end; nothing is taken from
-    earlier prompts.
-
-    `even`: answers whose prompt is read first say more, so that all are being decoded for the last `tokens`
-    steps, however long the prompts are.
+    """Greedy answers to all prompts at once, `tokens` each, past the model's own end. Nothing is taken from
+    what earlier prompts left, but with `even`, where these prompts are read beforehand, so that all answers
+    are decoded from the first step to the last.
     """
+    if even:
+        decode(lm, prompts, 1)
     arrived: queue.SimpleQueue[tuple[float, int, Delta | Exception]] = queue.SimpleQueue()
-    limits = [
-        tokens + (_skew(len(each), len(prompts) - client) if even else 0)
-        for client, each in enumerate(prompts)
-    ]
     tickets, times, said = [], [[] for _ in prompts], [[] for _ in prompts]  # type: ignore[var-annotated]
     with Watch(lm.runner.engine) as watch:
         since = time.perf_counter()
         try:
-            for client, (each, limit) in enumerate(zip(prompts, limits, strict=True)):
-                sampling = Sampling(temperature=0.0, max_tokens=limit, ignore_eos=True)
-                request = Request(prompt=tuple(each), sampling=sampling, record=record, fresh=True)
+            for client, each in enumerate(prompts):
+                sampling = Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
+                request = Request(prompt=tuple(each), sampling=sampling, record=record, fresh=not even)
 
                 def deliver(item: Delta | Exception, client: int = client) -> None:
                     arrived.put((time.perf_counter(), client, item))
 
                 tickets.append(lm.runner.submit(request, deliver))
-            for _ in range(sum(limits)):
+            for _ in range(tokens * len(prompts)):
                 now, client, item = arrived.get()
                 if isinstance(item, Exception):
                     raise item
                 times[client].append(now)
                 said[client].append(item.step.token)
         finally:  # Ctrl-C, too, leaves an engine that is free
-            if any(len(each) < limit for each, limit in zip(said, limits, strict=True)):
+            if any(len(each) < tokens for each in said):
                 for ticket in tickets:
                     ticket.cancel()
     first, last = max(each[0] for each in times), min(each[-1] for each in times)
@@ -105,8 +100,3 @@ def decode(
     seconds = max(each[-1] for each in times) - since
     rate = within / (last - first) if within else 0.0  # one token each: nothing was decoded
     return Decoding(seconds, rate, watch.step(first, last), said)
-
-
-def _skew(length: int, answers: int) -> int:
-    """Steps from the end of one prompt to the end of the last of several, read one after the other."""
-    return sum(-(-length // chunk(reading=left, speaking=1)) for left in range(1, answers))

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from thermoscope.catalogue import hub
 from thermoscope.catalogue.architecture import Architecture, Experts, Latent
 from thermoscope.catalogue.files import name_of, read_json, reading
 from thermoscope.catalogue.names import nearest, plain
@@ -35,7 +36,8 @@ def architecture(name: str, *, local: bool = True) -> Architecture:
     if name and path.exists():
         return _from_file(path)
     if HUB_ID.fullmatch(name) and not name.startswith(".") and path.suffix not in (".gguf", ".json"):
-        return _from_hub(name)
+        folder = hub.fetch(name, ["config.json"], otherwise="a config.json")
+        return _from_file(folder / "config.json")
     raise ModelNotFound(
         f"model: got {name!r}, which is no file or folder here; {hint}Expected a name of the catalogue, "
         "a folder or a config.json, a .gguf file, or a Hugging Face id such as owner/name."
@@ -82,22 +84,3 @@ def _from_file(path: Path) -> Architecture:
     with reading(path.name):
         config = read_gguf(header.metadata, {key: info.shape for key, info in header.tensors.items()})
     return Architecture.of(config, name_of(path))
-
-
-def _from_hub(name: str) -> Architecture:
-    try:
-        from huggingface_hub import hf_hub_download
-    except ModuleNotFoundError as error:
-        raise ModelNotFound(
-            f"model: got the Hugging Face id {name!r}, but the package huggingface_hub is missing; "
-            "run `pip install 'thermoscope[hub]'`, or name a folder or a config.json."
-        ) from error
-    try:
-        path = Path(hf_hub_download(name, "config.json"))
-    except Exception as error:  # the hub's client raises its own, httpx's and the system's errors
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-        raise ModelNotFound(
-            f"model: got the Hugging Face id {name!r}, whose config.json could not be fetched ({reason}); "
-            "check the name and the network, or name a folder or a config.json."
-        ) from error
-    return _from_file(path)

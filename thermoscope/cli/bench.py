@@ -115,7 +115,7 @@ def _measure(
     with suppress(KernelUnavailable):  # now, and not beside what is measured
         build.build()
     path, team = locate(model), threads or cores()
-    context = max(*(prompt + 1 for prompt in prompts), *(room(each[1], each[2], each[0]) for each in cases))
+    context = max(*(prompt + 1 for prompt in prompts), *(room(each[1], each[2]) for each in cases))
     beside: measuring.Peers | None = None
     with options.load_model(
         str(path),

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from thermoscope.engine.guide import Guides
 from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.request import ALTERNATIVES, Request
-from thermoscope.engine.scheduler import Scheduler
+from thermoscope.engine.scheduler import Scheduler, reach
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.models.distribution import Summary, summarise
@@ -42,7 +42,7 @@ class Engine:
         self.model = model
         self.context = context
         self.cache = model.cache(slots=slots, context=context)
-        self.scheduler = Scheduler(Prefixes(self.cache))
+        self.scheduler = Scheduler(Prefixes(self.cache), reach=reach(model.config))
         self.guides = Guides(model.tokenizer, model.config.vocab)
         self.watch: Callable[[str], None] | None = None
         self._arrivals = itertools.count()

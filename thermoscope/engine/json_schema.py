@@ -40,7 +40,7 @@ def check(schema: Mapping[str, Any] | bool) -> None:
                 "leave it out."
             )
         known = part.get("format", "unknown")
-        if known not in FORMATS:
+        if not isinstance(known, str) or known not in FORMATS:
             raise InvalidRequest(
                 f"{place}.format: got {known!r}, expected one of {', '.join(sorted(FORMATS - {'unknown'}))}; "
                 "leave it out, or say it with a pattern."

@@ -1,21 +1,31 @@
 """Who runs in the next step: answers join when a slot is free and leave when they end."""
 
 import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable
 
+from thermoscope.catalogue.config import ModelConfig
 from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.sequence import Sequence
 
 PREFILL_CHUNK = 128  # tokens of prompts in a step at most
 BESIDE = 16  # the same for each prompt that is being read, while others speak and wait for the step
+LEAST = 4  # the same however far into its prompt a chunk stands
+ATTENTION = (
+    6.4  # what an operation of attention takes in operations of a product (docs/decisions/many-clients.md)
+)
 
 
 class Scheduler:
-    """Waiting answers in order of arrival, and the running ones by slot."""
+    """Waiting answers in order of arrival, and the running ones by slot.
 
-    def __init__(self, prefixes: Prefixes) -> None:
+    `reach`: tokens of context whose attention takes as long as everything else that a token needs.
+    """
+
+    def __init__(self, prefixes: Prefixes, *, reach: float = math.inf) -> None:
         self.prefixes = prefixes
+        self.reach = reach
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence | None] = [None] * prefixes.slots
         self._turns: dict[Hashable, int] = {}  # when each client got a slot last, of those who run or wait
@@ -50,13 +60,19 @@ class Scheduler:
             return {}
         first = min(reading, key=lambda sequence: sequence.arrival)
         short = min(reading, key=lambda sequence: (sequence.pending, sequence.arrival))
-        rows = chunk(reading=len(reading), speaking=active - len(reading))
+        alone = active == len(reading)
         self.prefixes.fill(first)
         if 2 * short.pending > first.pending:
-            return {first: rows}
+            return {first: self._rows(first, PREFILL_CHUNK if alone else BESIDE * len(reading))}
         self.prefixes.fill(short)
-        part = min(short.pending, max(1, rows - BESIDE))
-        return {first: max(1, rows - part), short: part}
+        rest = PREFILL_CHUNK if alone else BESIDE * len(reading)
+        return {first: self._rows(first, BESIDE), short: self._rows(short, rest - BESIDE)}
+
+    def _rows(self, sequence: Sequence, budget: int) -> int:
+        """Tokens of a prompt that cost what so many at its beginning do."""
+        if budget >= PREFILL_CHUNK:
+            return PREFILL_CHUNK
+        return max(LEAST, int(budget / (1 + sequence.filled / self.reach)))
 
     def _next_in(self) -> Sequence | None:
         """Who gets a slot that is free: of the clients who wait the one that has the fewest, of those the one
@@ -94,6 +110,13 @@ class Scheduler:
             self.waiting.remove(sequence)
 
 
-def chunk(*, reading: int, speaking: int) -> int:
-    """Tokens of prompts in a step: those who speak wait for it, and so do all who are reading."""
-    return min(PREFILL_CHUNK, BESIDE * reading) if speaking else PREFILL_CHUNK
+def reach(config: ModelConfig) -> float:
+    """Tokens of context whose attention takes a row as long as its products do.
+
+    Products have an operation for each weight, attention two for each number of a query and token seen, and
+    one of attention's, which are in floats, takes `ATTENTION` times as long.
+    """
+    width = config.heads * config.head_dim
+    experts = config.experts_per_token * config.expert_ffn if config.experts else config.ffn
+    weights = config.hidden * (2 * width + 2 * config.kv_heads * config.head_dim + 3 * experts)
+    return weights / (2 * width * ATTENTION)

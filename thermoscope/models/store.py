@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import platformdirs
 
+from thermoscope.catalogue import hub
 from thermoscope.errors import ModelNotFound
 from thermoscope.models import wheel
 from thermoscope.models.wheel import Wheel
@@ -43,7 +44,7 @@ def locate(name: str, *, progress: bool = True) -> Path:
     if name and path.exists():  # Path("") is the current folder
         return path
     if HUB_ID.fullmatch(name) and not name.startswith(".") and path.suffix != ".gguf":
-        return _from_hub(name)
+        return hub.fetch(name, HUB_FILES, otherwise="a GGUF file")
     known = [model.name for model in cached_models()]
     by_lower = {each.lower(): each for each in known}
     close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
@@ -74,21 +75,3 @@ def cached_models() -> list[KnownModel]:
 
 def _folder(name: str) -> Path:
     return cache_dir() / "models" / name
-
-
-def _from_hub(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ModuleNotFoundError as error:
-        raise ModelNotFound(
-            f"model: got the Hugging Face id {name!r}, but the package huggingface_hub is missing; "
-            "run `pip install 'thermoscope[hub]'`, or name a folder or a GGUF file."
-        ) from error
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except Exception as error:  # the hub's client raises its own, httpx's and the system's errors
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
-        raise ModelNotFound(
-            f"model: got the Hugging Face id {name!r}, which could not be fetched ({reason}); check the name "
-            "and the network, or name a folder or a GGUF file."
-        ) from error

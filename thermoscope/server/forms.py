@@ -8,6 +8,7 @@ from thermoscope.engine.grammar import Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.settings import Text
 from thermoscope.server.fields import Answering, Body, Held
+from thermoscope.server.tools.parameters import closed
 from thermoscope.server.tools.schema import Name
 
 
@@ -64,7 +65,11 @@ def form(body: Answering, asked: PlainFormat | SchemaFormat | None = None) -> Gr
         )
     if isinstance(asked, PlainFormat) or asked.json_schema.schema_ is None:
         return Grammar.json_object(param="response_format")
-    return Grammar.json_schema(asked.json_schema.schema_, param="response_format.json_schema.schema")
+    param = "response_format.json_schema.schema"
+    Grammar.json_schema(
+        asked.json_schema.schema_, param=param
+    )  # refuses what is not supported, as it was sent
+    return Grammar.json_schema(closed(asked.json_schema.schema_), param=param)
 
 
 def _held(held: Held) -> Grammar:

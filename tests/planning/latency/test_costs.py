@@ -50,5 +50,6 @@ def test_a_prompt_of_several_tokens_has_its_own_costs():
 
 def test_between_the_parts_stands_python_and_the_last_piece_has_the_request():
     assert costs().between(run(batch=3)) == 1e-4
-    assert costs().between(run(new=2)) == 3e-3
-    assert costs().between(run(new=2, outputs=0)) == 1e-4
+    assert costs().between(run(new=2, reading=True)) == 3e-3
+    assert costs().between(run(new=1, reading=True)) == 3e-3  # 129 tokens in pieces of 128
+    assert costs().between(run(new=2, reading=True, outputs=0)) == 1e-4

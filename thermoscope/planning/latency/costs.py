@@ -49,9 +49,9 @@ class Costs:
 
     def between(self, run: Pass) -> float:
         """What a pass takes beside its components. Of a prompt, its last piece stands for the request."""
-        if run.new == 1:
-            return at(self.python, run.batch)
-        return self.request if run.outputs else at(self.python, 1)
+        if run.reading and run.outputs:
+            return self.request
+        return at(self.python, run.batch)
 
 
 def kind(work: Work) -> str:

@@ -72,7 +72,7 @@ class Profile:
                 request.batch,
                 dataclasses.replace(
                     request.run(min(self.piece, request.prompt - start), start),
-                    batch=1, outputs=int(start == starts[-1]),
+                    batch=1, outputs=int(start == starts[-1]), reading=True,
                 ),
             )
             for start in starts

@@ -58,7 +58,7 @@ class Pass:
     - `tensor`: devices that share each layer. `stages`: devices that each hold some layers, one after
       another.
     - `causal`: whether a token sees only those before it. `outputs`: rows of each sequence that get logits;
-      none where more of its prompt is to come.
+      none where more of its prompt is to come. `reading`: whether the tokens are a prompt's, be it one.
     """
 
     batch: int
@@ -73,6 +73,7 @@ class Pass:
     stages: int = 1
     causal: bool = True
     outputs: int = 1
+    reading: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "new", "steps", "tensor", "stages"):

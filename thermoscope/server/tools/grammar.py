@@ -6,18 +6,17 @@ model's own form, and nothing but further calls follows.
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.grammar import LAYOUT, Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.tools.offer import Offer
-from thermoscope.server.tools.schema import Function
+from thermoscope.server.tools.parameters import Schema, arguments_schema
 
 if TYPE_CHECKING:
     from thermoscope.models.tokenizer import Tokenizer
 
-# As models write JSON: on one line, with a space behind a comma and a colon or without.
-LAYOUT = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+_ANY = "/(?s:.*)/"
 
 
 def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = None) -> Grammar:
@@ -36,7 +35,7 @@ def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = 
 
     rules = [f"call: {' | '.join(f'call_{at}' for at in range(len(offer.callable)))}"]
     for at, function in enumerate(offer.callable):
-        schema = _inline(_parameters(function, offer.paths[function.name]))
+        schema = _inline(arguments_schema(function, offer.paths[function.name]))
         rules.append(f"call_{at}: {spelled(function.name + form.middle)} %json {schema}")
     more = f"({spelled(form.tail + form.again)} call)*" if form.again and offer.several else ""
     rules.append(f"calls: {spelled(form.first)} call {more} {spelled(form.tail + form.closing)}")
@@ -62,35 +61,7 @@ def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = 
     return Grammar.lark("\n".join(rules), param="tools")
 
 
-_ANY = "/(?s:.*)/"
-# Beside these, properties may have to come from elsewhere.
-_OPEN = {
-    *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "minProperties", "patternProperties"),
-    *("unevaluatedProperties", "dependentSchemas"),
-}
-
-
-def _parameters(function: Function, path: str) -> dict[str, Any]:
-    """The schema of a function's arguments, which are one object.
-
-    What names its properties and says nothing of others is taken to have no others: a small model would go on
-    inventing some, and what is valid so is valid for the schema as it was sent.
-    """
-    schema = dict(function.parameters or {})
-    Grammar.json_schema(schema, param=f"{path}.parameters")  # which names a keyword that is not supported
-    if schema.setdefault("type", "object") != "object":
-        raise InvalidRequest(
-            f"{path}.parameters.type: got {schema['type']!r}, expected 'object', which arguments are.",
-            param=f"{path}.parameters.type",
-        )
-    Grammar.json_schema(schema, param=f"{path}.parameters")  # refuses what is not supported
-    named = schema.setdefault("properties", {})
-    if not schema.keys() & _OPEN and set(schema.get("required", ())) <= set(named):
-        schema.setdefault("additionalProperties", False)
-    return schema
-
-
-def _inline(schema: dict[str, Any]) -> str:
+def _inline(schema: Schema) -> str:
     return json.dumps({**schema, "x-guidance": LAYOUT}, ensure_ascii=False)
 
 
