@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from thermoscope.engine.grammar import LAYOUT, Grammar
 from thermoscope.errors import InvalidRequest
+from thermoscope.server.closed import Schema
 from thermoscope.server.tools.offer import Offer
-from thermoscope.server.tools.parameters import Schema, arguments_schema
+from thermoscope.server.tools.parameters import arguments_schema
 
 if TYPE_CHECKING:
     from thermoscope.models.tokenizer import Tokenizer
