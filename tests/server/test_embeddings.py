@@ -1,5 +1,6 @@
 """Vectors over HTTP; what they are is tested in tests/engine/test_embedding.py."""
 
+import asyncio
 import base64
 import json
 import struct
@@ -99,3 +100,21 @@ def test_what_cannot_be_done_is_refused_by_name(ask, fields, param):
 
 def test_a_text_that_does_not_fit(ask):
     assert ask(input=["hello", "x" * 200]).json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_a_client_that_is_gone_is_worked_for_no_longer(lm):
+    body = json.dumps({"model": "gpt-4o", "input": ["hello"] * 2048}).encode()
+    heard = [{"type": "http.disconnect"}, {"type": "http.request", "body": body}]
+    sent = []
+
+    async def receive():
+        return heard.pop()
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/embeddings", "headers": headers}
+    scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http"}
+    asyncio.run(create_app(lm, Options(aliases=["gpt-4o"]))(scope, receive, send))
+    assert sent[0]["status"] == 499
