@@ -22,6 +22,7 @@ client = AsyncOpenAI(
 )
 MODEL_HERE = OpenAIResponsesModel(model=MODEL, openai_client=client)
 ASKED = "What is the weather in Paris?"
+LOOP = asyncio.Runner()  # one for all: the client keeps its connections to it
 called = []
 
 
@@ -52,7 +53,7 @@ def agent(name, *, must=False, **fields):
 
 
 def run(one, asked, **fields):
-    return asyncio.run(Runner.run(one, asked, max_turns=4, **fields))
+    return LOOP.run(Runner.run(one, asked, max_turns=4, **fields))
 
 
 def an_answer():
@@ -94,7 +95,7 @@ def a_streamed_loop_is_the_loop():
         kinds = [event.data.type async for event in result.stream_events() if event.type[:3] == "raw"]
         return kinds, result.final_output
 
-    kinds, said = asyncio.run(listen())
+    kinds, said = LOOP.run(listen())
     assert kinds[:2] == ["response.created", "response.in_progress"]
     assert kinds[-1] == "response.completed"
     assert "response.function_call_arguments.done" in kinds
@@ -117,7 +118,7 @@ def a_session_remembers():
     one = agent("plain")
     run(one, QUESTION, session=session)
     run(one, "And of Italy?", session=session)
-    items = asyncio.run(session.get_items())
+    items = LOOP.run(session.get_items())
     assert [item["role"] for item in items] == ["user", "assistant"] * 2
 
 

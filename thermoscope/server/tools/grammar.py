@@ -8,13 +8,16 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from thermoscope.engine.grammar import LAYOUT, Grammar
+from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.json_schema import LAYOUT
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.tools.offer import Offer
 from thermoscope.server.tools.parameters import Schema, arguments_schema
 
 if TYPE_CHECKING:
     from thermoscope.models.tokenizer import Tokenizer
+
+_ANY = "/(?s:.*)/"
 
 
 def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = None) -> Grammar:
@@ -57,9 +60,6 @@ def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = 
         rules += ["start: SAID | until calls", f"SAID: {_ANY}"]
         rules += ["until[lazy]: UNTIL", f"UNTIL: {_ANY} {_quoted(form.opening)}"]
     return Grammar.lark("\n".join(rules), param="tools")
-
-
-_ANY = "/(?s:.*)/"
 
 
 def _inline(schema: Schema) -> str:

@@ -25,6 +25,7 @@ KEPT = 256  # traces in memory
 KEPT_BYTES = 2**27  # of their steps together; with many alternatives to each token a step is long
 
 Then = Callable[[Exception | None], None]
+Write = Callable[[], Exception | None]  # what went wrong with it alone
 
 
 class Traces:
@@ -42,7 +43,7 @@ class Traces:
         self._open: dict[str, int] = {}  # traces under way, each with the number of its answers
         self._rows: dict[tuple[str, int], list[int]] = {}  # of an answer under way: its row, and steps so far
         self._sizes: dict[str, int] = {}  # bytes of each trace in memory, oldest first
-        self._queue: queue.SimpleQueue[tuple[Callable[[], object], Then] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Write, Then] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
 
     def begin(self, answers: Sequence[Answer]) -> str:
@@ -103,7 +104,7 @@ class Traces:
             self._writer.join()
         self._tables.close()
 
-    def _put(self, write: Callable[[], object], then: Then = lambda _: None) -> None:
+    def _put(self, write: Write, then: Then = lambda _: None) -> None:
         self._queue.put((write, then))
         if self._writer is None:
             with self._lock:
