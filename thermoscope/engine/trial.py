@@ -14,7 +14,8 @@ import threading
 
 import llguidance
 
-from thermoscope.engine.grammar import LAYOUT, Grammar
+from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.json_schema import LAYOUT
 
 SECONDS = 0.8
 MEMORY = 2**30  # bytes of address space

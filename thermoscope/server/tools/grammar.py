@@ -8,7 +8,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from thermoscope.engine.grammar import LAYOUT, Grammar
+from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.json_schema import LAYOUT
 from thermoscope.errors import InvalidRequest
 from thermoscope.server.closed import Schema
 from thermoscope.server.tools.offer import Offer
