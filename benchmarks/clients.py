@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from thermoscope.errors import ThermoscopeError
+
 
 @dataclass
 class Heard:
@@ -108,8 +110,13 @@ async def closed_loop(
 
 
 async def until(heard: Sequence[Heard], tokens: int) -> float:
-    """Wait until each has said so many tokens; the moment when that is so."""
+    """Wait until each has said so many tokens; the moment when that is so.
+
+    **Errors:** `ThermoscopeError` if one ends before.
+    """
     while min(len(each.times) for each in heard) < tokens:
+        if ended := [each for each in heard if each.ended]:
+            raise ThermoscopeError(f"an answer ended after {len(ended[0].times)} tokens: {ended[0].error}")
         await asyncio.sleep(0.01)
     return time.perf_counter()
 

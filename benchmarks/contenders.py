@@ -57,6 +57,11 @@ class Ours:
         """English of so many tokens."""
         return str(self.lm.tokenizer.decode(measure.prompt(self.lm, length)))
 
+    def silent(self) -> list[int]:
+        """Tokens that have no text."""
+        tokenizer = self.lm.tokenizer
+        return [token for token in range(tokenizer.vocab_size) if tokenizer.is_control(token)]
+
     def chat(self, *, texts: Sequence[str], tokens: int) -> float:
         """Seconds for greedy answers of so many tokens, one after the other."""
         since = time.perf_counter()

@@ -50,8 +50,10 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a few tokens")
     parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    tokens, rounds = (8, 1) if given.quick else (160, 7)
+    tokens, rounds = (8, 1) if given.quick else (given.tokens, given.rounds)
 
     torch.set_num_threads(given.threads)
     model = Model.load("SmolLM2-135M-Instruct", slots=8, context=512)

@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -46,12 +47,16 @@ SCHEMA = {
 
 
 class Texts:
-    """English of a given length in tokens. Each is new: it begins with a number that no other has."""
+    """English of a given length in tokens. Each is new: it begins with a number that no other has.
+
+    `silent`: forbids the tokens that have no text.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._numbers = itertools.count(1)
         self._known: dict[int, str] = {}
+        self.silent = {str(token): -100 for token in worker.ask("silent")}
 
     def __call__(self, tokens: int) -> str:
         if tokens not in self._known:
@@ -164,7 +169,8 @@ async def one_round(
 async def long_prompt(server: Server, texts: Texts, arguments: argparse.Namespace) -> dict[str, Any]:
     """Gaps between the tokens of seven answers, without and while a long prompt is read beside them."""
     heard = [Heard() for _ in range(7)]
-    speaking = [asyncio.create_task(server.ask(texts(16), 1500, heard=each)) for each in heard]
+    ask = partial(server.ask, logit_bias=texts.silent)  # a token that shows no text would look like a gap
+    speaking = [asyncio.create_task(ask(texts(16), 1500, heard=each)) for each in heard]
     begin = await until(heard, 20)
     middle = await until(heard, 20 + arguments.tokens)
     long = await server.ask(texts(arguments.long), 2)

@@ -122,3 +122,18 @@ def test_the_replay_s_benchmark_ends_with_what_its_table_says(smollm2):
     assert set(result["limits"]) <= set(result["lines"])
     for name, figures in result["lines"].items():
         assert any(name in row and f"{figures['seconds']:.3f}" in row for row in rows)
+
+
+@pytest.mark.slow
+def test_many_clients_are_measured_on_a_real_port(smollm2):
+    done = bench("--quick", "--threads", "1", "--no-llama", program="serving")
+    assert done.returncode == 0, done.stderr
+    *table, last = done.stdout.splitlines()
+    result = json.loads(last)
+    (only,) = result["rounds"]
+    assert only["crowd_errors"] == 0
+    assert only["prefix_cached"] >= 100
+    assert 0 < only["gap_median_s"] <= only["gap_beside_worst_s"]
+    assert 0 < only["ours_one"] < only["ours_eight"]
+    for line in result["lines"]:
+        assert any(line["name"] in row for row in table)

@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 
 from tests.answers import finish
-from tests.models.test_gguf_tokenizer import header_of, trained
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.grammar import Grammar
-from thermoscope.engine.guide import Guides
 from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Request, Sampling
 from thermoscope.errors import InvalidRequest
 from thermoscope.laws import boltzmann
-from thermoscope.models.gguf_tokenizer import gguf_tokenizer
 
 PROMPT = (10, 20, 30)
 SCHEMA = {
@@ -190,20 +187,6 @@ def test_a_control_token_is_in_the_text_only_where_it_is_to_be_shown(model):
         (trace,) = finish(engine, [Request(prompt=PROMPT, grammar=grammar, shown=shown)])
         assert trace.text == text
         assert trace.tokens[1] == 0
-
-
-@pytest.mark.parametrize("prefix", [True, False])
-def test_sentencepiece_spells_what_it_must(prefix):
-    words = trained(prefix)
-    tokenizer = gguf_tokenizer(header_of(words, add_space_prefix=prefix), rows=480, where="model")
-    guides, random = Guides(tokenizer, 480), np.random.default_rng(1)
-    for text in ("the quick brown fox", " lead", "é ü", "a  b"):
-        guide = guides.guide(Grammar.choice([text, f"{text} of it"]))
-        said = []
-        while not guide.complete and (token := int(random.choice(guide.allowed()))) not in tokenizer.end_ids:
-            guide.accept(token)
-            said.append(token)
-        assert tokenizer.decode(said) in (text, f"{text} of it")
 
 
 def test_python_holds_an_answer_to_a_grammar(model):

@@ -49,6 +49,9 @@ def test_a_format_that_is_taken_is_one_that_the_grammar_knows(known):
 def test_an_unknown_format_is_named_with_its_place():
     with pytest.raises(InvalidRequest, match=r"^schema\.items\.format: got 'int32', expected one of date, "):
         json_schema.check({"items": {"format": "int32"}})
+    for odd in ({}, [], 1, None):  # a mapping has no place in a set
+        with pytest.raises(InvalidRequest, match=r"^schema\.format: got "):
+            json_schema.check({"format": odd})
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,7 @@ def check(model, count):
             grammar = Grammar.json_schema(schema)
             traces = finish(engine, [asked(grammar, model.tokenizer, seed) for seed in range(2)])
         except InvalidRequest as error:
-            assert "nsatisfiable" in str(error)  # some contradict themselves
-            seen["refused"] += 1
+            seen["refused" if "nsatisfiable" in str(error) else str(error)] += 1
             return
         for trace in traces:
             seen[trace.finish_reason] += 1
@@ -41,14 +40,14 @@ def check(model, count):
                 checked.validate(json.loads(trace.text))
 
     each()
-    assert None not in seen  # stuck on the way
+    assert seen.keys() <= {"stop", "length", "refused"}  # none is stuck; refused is what contradicts itself
     return seen
 
 
-def test_a_hundred_random_schemas(model):
-    seen = check(model, 100)
-    assert seen["stop"] > 150
-    assert seen["refused"] < 20
+def test_sixty_random_schemas(model):
+    seen = check(model, 60)
+    assert seen["stop"] > 90
+    assert seen["refused"] < 12
 
 
 @pytest.mark.slow

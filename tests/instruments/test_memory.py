@@ -8,6 +8,7 @@ import pytest
 
 import thermoscope as ts
 from thermoscope.errors import InvalidRequest, ModelNotFound
+from thermoscope.instruments import memory
 
 GIB = 2**30
 
@@ -145,3 +146,23 @@ def test_it_answers_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        *(("full", {"rank": 8}), ("inference", {"targets": ["q"]}), ("prefix", {"dora": True})),
+        *(("lora", {"tokens": 5}), ("full", {"kv": "fp8"}), ("inference", {"kbit": True})),
+        *(("inference", {"optimizer": "sgd"}), ("inference", {"offload": "all"})),
+    ],
+)
+def test_a_setting_that_a_method_lacks_is_refused(method, given):
+    (name,) = given
+    settings = memory.Settings.parse({"model": "llama-2-7b", "method": method, **given})
+    with pytest.raises(InvalidRequest, match=rf"^{name}: got .* with the method {method}") as caught:
+        memory.job(settings)
+    assert caught.value.param == name
+
+
+def test_a_setting_that_a_method_lacks_may_stand_at_what_it_is():
+    memory.job(memory.Settings.parse({"model": "llama-2-7b", "method": "full", "rank": 16, "kv": "bf16"}))

@@ -16,7 +16,7 @@ from tests.server.conftest import serving
 
 from .environment import interpreter, source
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 PACKAGE = "openai==3.54.0"
 FILES = [
@@ -27,7 +27,7 @@ ALIASES = ["gpt-6-astra", "gpt-3.5-turbo-instruct", "text-embedding-3-small"]
 LEFT_OUT = {
     r"with_all_params": "sends values that contradict each other, for a mock",
     r"chat/.*(method|response)_(retrieve|update|list|delete)\[": "completions stored by OpenAI",
-    r"test_models.*_delete\[": "deletes a model that OpenAI tuned",
+    r"test_models.*(method|response)_delete\[": "deletes a model that OpenAI tuned",
     r"test_embeddings.*create\[(strict|aiohttp)": (
         "the client asks for base64 by itself, and being strict takes nothing but a list of numbers"
     ),

@@ -30,6 +30,7 @@ from thermoscope.instruments.shape.lab import Lab
 from thermoscope.laws import boltzmann, truncation
 from thermoscope.server.options import DEFAULTS
 from thermoscope.server.upstream.serve import Server
+from thermoscope.upstream.probe import HOW, TOOL
 from thermoscope.upstream.upstream import Upstream, open_upstream
 
 pytestmark = pytest.mark.peer
@@ -39,13 +40,6 @@ PATIENCE = 240  # seconds until a server is up
 VOCABULARY = 49_152
 PROMPT = "The capital of France is"
 TWENTY = {"top_logprobs": 20, "completion_logprobs": 20}
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
 
 
 @contextlib.contextmanager
@@ -94,7 +88,7 @@ def peer(request, tmp_path_factory):
         if folder is None or not (folder / "llama-server").is_file():
             pytest.skip(f"llama-server: not found; name the folder of llama.cpp's programs in {llama.FOLDER}")
         model = request.getfixturevalue("smollm2")
-        command = [folder / "llama-server", "-m", model, "-c", 4096, "-np", 2, "--alias", "peer"]
+        command = [folder / "llama-server", "-m", model, "-c", 4096, "-np", 2, "-t", 1, "--alias", "peer"]
         command += ["--jinja", "--chat-template-file", Path(__file__).parent / "tools.jinja"]
         environment = llama.environment(folder)
     else:
@@ -198,12 +192,17 @@ def test_a_completion_has_openais_form(client):
     assert [len(each) for each in logprobs.top_logprobs] == [2, 2, 2]
 
 
-def test_tools_go_through(client):
-    """Calls before it show so small a model that it is to call."""
+def test_tools_go_through(peer, client):
+    """Calls before it show so small a model that it is to call.
+
+    Each is held to the call in the way that it knows: llama.cpp takes no object as `tool_choice`, and vLLM
+    wrote the arguments of a required call, an object, as a text.
+    """
+    choice = "required" if peer[0] == "llama-server" else HOW["named"]
     said = [message for city in ("Rome", "Oslo", "Lima") for message in called(city)]
     asked = {
         "model": "peer", "messages": [*said, *called("Paris")[:1]], "max_tokens": 64, "temperature": 0,
-        "tools": [TOOL], "tool_choice": "required",
+        "tools": [TOOL], "tool_choice": choice,
     }  # fmt: skip
     (choice,) = client.chat.completions.create(**asked).choices
     (call,) = choice.message.tool_calls

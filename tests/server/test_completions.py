@@ -163,6 +163,17 @@ def test_steps_and_stop(ask, lm):
     assert cut["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_trace_has_every_prompts_answers_numbered_through(client, ask, stream):
+    response = ask(prompt=["hello", "world"], n=2, thermoscope={"trace": True}, stream=stream)
+    answer = events(response)[0] if stream else response.json()
+    kept = client.get(f"/v1/traces/{answer['thermoscope']['trace']}").json()["choices"]
+    plain = ask(prompt=["hello", "world"], n=2).json()["choices"]
+    assert [(each["choice"], each["text"]) for each in kept] == [
+        (each["index"], each["text"]) for each in plain
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

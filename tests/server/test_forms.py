@@ -54,9 +54,9 @@ def ask(client):
     return post
 
 
-@pytest.mark.parametrize("strict", [True, False, None])
+@pytest.mark.parametrize("strict", [True, None])
 def test_an_answer_is_what_its_schema_holds_valid(ask, strict):
-    answer = ask(response_format=schema_format(SCHEMA, strict=strict), n=6, seed=3).json()
+    answer = ask(response_format=schema_format(SCHEMA, strict=strict), n=3, seed=3).json()
     for choice in answer["choices"]:
         assert choice["finish_reason"] == "stop"
         jsonschema.validate(json.loads(choice["message"]["content"]), SCHEMA)
@@ -79,6 +79,13 @@ def test_text_is_free(ask):
 def test_a_schema_without_a_schema_is_any_object(ask):
     form = {"type": "json_schema", "json_schema": {"name": "thing"}}
     assert ask(response_format=form, max_tokens=9).json()["choices"][0]["message"]["content"].startswith("{")
+
+
+def test_properties_that_nobody_named_are_not_invented(ask):
+    schema = {"type": "object", "properties": {"color": {"enum": ["red", "green"]}}, "required": ["color"]}
+    answer = ask(response_format=schema_format(schema), n=4, seed=3).json()
+    said = {choice["message"]["content"] for choice in answer["choices"]}
+    assert {text.replace(" ", "") for text in said} <= {'{"color":"red"}', '{"color":"green"}'}
 
 
 def test_a_stream_says_the_same(client, ask):
@@ -148,12 +155,9 @@ def test_a_constraint_that_cannot_be_weighed_is_refused(ask, fields, reason):
         assert error["param"] == "thermoscope.constraint"
 
 
-@pytest.mark.parametrize(
-    ("path", "own"), [("/v1/completions", {"prompt": "a"}), ("/v1/responses", {"input": "a"})]
-)
-def test_only_conversations_say_what_a_constraint_does(client, path, own):
-    asked = {"model": "tiny", "thermoscope": {"constraint": True, "grammar": {"regex": "a"}}} | own
-    error = client.post(path, json=asked).json()["error"]
+def test_plain_texts_do_not_say_what_a_constraint_does(client):
+    asked = {"model": "tiny", "thermoscope": {"constraint": True, "grammar": {"regex": "a"}}, "prompt": "a"}
+    error = client.post("/v1/completions", json=asked).json()["error"]
     assert error["param"] == "thermoscope.constraint"
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from thermoscope.engine import trial
 from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.vocabulary import vocabulary
 from thermoscope.models.tokenizer import Tokenizer
 
 KEPT = 64  # compiled grammars that are kept, and reasons why others were not
@@ -99,10 +100,7 @@ class Guides:
         if reason := trial.TRIAL.reason(grammar, self._vocab):
             return reason
         if self._words is None:
-            tokenizer = self._tokenizer
-            self._words = llguidance.LLTokenizer(
-                tokenizer.core.to_str(), n_vocab=self._vocab, eos_token=sorted(tokenizer.end_ids)
-            )
+            self._words = vocabulary(self._tokenizer, self._vocab)
         matcher = trial.matcher(self._words, grammar)
         return trial.error(matcher) or matcher
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from thermoscope.errors import InvalidRequest
 
+# As models write JSON: on one line, with a space behind a comma and a colon or without; no more.
+LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 DEEPEST = 64  # levels of objects and lists
 # Of JSON Schema, and not of llguidance. What neither knows is an annotation, as the standard says.
 UNSUPPORTED = frozenset((
@@ -40,7 +42,7 @@ def check(schema: Mapping[str, Any] | bool) -> None:
                 "leave it out."
             )
         known = part.get("format", "unknown")
-        if known not in FORMATS:
+        if not isinstance(known, str) or known not in FORMATS:
             raise InvalidRequest(
                 f"{place}.format: got {known!r}, expected one of {', '.join(sorted(FORMATS - {'unknown'}))}; "
                 "leave it out, or say it with a pattern."

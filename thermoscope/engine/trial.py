@@ -15,6 +15,7 @@ import threading
 import llguidance
 
 from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.json_schema import LAYOUT
 
 SECONDS = 0.8
 MEMORY = 2**30  # bytes of address space
@@ -65,11 +66,7 @@ def matcher(words: llguidance.LLTokenizer, grammar: Grammar) -> llguidance.LLMat
     elif grammar.kind == "regex":
         text = make.grammar_from_regex(grammar.source)
     else:
-        # What models write: compact JSON, or Python's, with a space behind a comma and a colon; no more.
-        text = make.grammar_from_json_schema(
-            grammar.source,
-            overrides={"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"},
-        )
+        text = make.grammar_from_json_schema(grammar.source, overrides=LAYOUT)
     limits = llguidance.LLParserLimits(
         step_lexer_fuel=STEP_FUEL, step_max_items=STEP_FUEL, verbose_errors=False
     )

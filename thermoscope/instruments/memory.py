@@ -8,6 +8,7 @@ assumptions.
 
 from typing import TYPE_CHECKING, Literal
 
+from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape import settings as shape
 from thermoscope.instruments.shape.model import Shape
 from thermoscope.instruments.shape.reading import Reading, joined
@@ -25,6 +26,18 @@ LAW = (
 LOADS_MODEL = False
 
 Method = Literal["full", "lora", "qlora", "gptq-lora", "awq-lora", "prefix", "prompt", "inference"]
+
+LORA = ("lora", "qlora", "gptq-lora", "awq-lora")
+SOFT = ("prefix", "prompt")
+OF_ADAPTERS = ("rank", "alpha", "targets", "rslora", "dora", "dropout")
+OF_TRAINING = ("kbit", "optimizer", "checkpointing", "loss", "stack", "packing", "accumulation", "offload")
+# Settings that only some methods have: given for another, they would change nothing in silence.
+ONLY = {
+    **dict.fromkeys(OF_ADAPTERS, LORA),
+    **dict.fromkeys(OF_TRAINING, ("full", *LORA, *SOFT)),
+    "tokens": SOFT,
+    "kv": ("inference",),
+}
 
 
 class Settings(shape.Settings):
@@ -137,6 +150,14 @@ def job(settings: Settings) -> "Job":
     from thermoscope.planning.memory.parallel import Parallel
     from thermoscope.planning.memory.training import Training
 
+    for name in ONLY.keys() & settings.model_fields_set:
+        value, neutral = getattr(settings, name), Settings.model_fields[name].default
+        if value != neutral and settings.method not in ONLY[name]:
+            raise InvalidRequest(
+                f"{name}: got {value} with the method {settings.method}, which has no such setting, expected "
+                f"it with {', '.join(ONLY[name])}; leave it out.",
+                param=name,
+            )
     to = Parallel(
         data=settings.data, tensor=settings.tensor, pipeline=settings.pipeline, context=settings.context,
         expert=settings.expert,

@@ -11,6 +11,13 @@ from thermoscope.server.envelope import joined
 from thermoscope.server.errors import describe
 
 Pieces = AsyncIterator[dict[str, Any]]
+# How an address that may stream describes its answers.
+EITHER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The whole answer, or a stream of events.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    }
+}
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies must pass events on at once
 
 

@@ -175,3 +175,12 @@ def test_what_cannot_be_called_is_refused_by_name(respond, fields, param):
     error = respond(**fields).json()["error"]
     assert error["param"] == param
     assert error["message"].startswith(f"{param}: ")
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "[" * 980 + "]" * 980], ids=["half a pair", "deep"])
+def test_a_schema_that_could_not_be_written_again_is_refused_where_nothing_may_be_called_too(client, value):
+    tools = f'[{{"type": "function", "name": "f", "parameters": {{"x": {value}}}}}]'
+    body = f'{{"model": "gpt-4o", "input": "hi", "tool_choice": "none", "tools": {tools}}}'
+    answer = client.post("/v1/responses", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] in ("tools[0].parameters", None)  # or the body's reader gave up

@@ -14,14 +14,14 @@ from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
 from thermoscope.server.envelope import joined
 from thermoscope.server.service import Service
-from thermoscope.server.stream import Stream, tagged
+from thermoscope.server.stream import EITHER, Stream, tagged
 
 
 def install(app: FastAPI, service: Service) -> None:
     """Have the app answer conversations."""
     model = service.model
 
-    @app.post("/v1/chat/completions", response_model=None)
+    @app.post("/v1/chat/completions", response_model=None, responses=EITHER)
     async def chat_completions(body: ChatRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)

@@ -17,7 +17,7 @@ from thermoscope.server.constraint import refuse
 from thermoscope.server.envelope import joined
 from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
-from thermoscope.server.stream import Stream, tagged
+from thermoscope.server.stream import EITHER, Stream, tagged
 
 if TYPE_CHECKING:
     from thermoscope.engine.scores import Score
@@ -27,7 +27,7 @@ def install(app: FastAPI, service: Service) -> None:
     """Have the app continue texts."""
     model = service.model
 
-    @app.post("/v1/completions", response_model=None)
+    @app.post("/v1/completions", response_model=None, responses=EITHER)
     async def completions(body: CompletionRequest, exchange: Exchange) -> Response:
         """Continue a text or several, at once or as a stream of server-sent events."""
         service.known(body.model)

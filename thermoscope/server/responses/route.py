@@ -17,7 +17,7 @@ from thermoscope.server.responses.schema import CountRequest, ResponsesRequest
 from thermoscope.server.responses.store import Store
 from thermoscope.server.responses.wording import Wording
 from thermoscope.server.service import Service
-from thermoscope.server.stream import Stream, named
+from thermoscope.server.stream import EITHER, Stream, named
 
 ROOT = "/v1/responses"
 
@@ -27,7 +27,7 @@ def install(app: FastAPI, service: Service) -> None:
     model = service.model
     store = Store()
 
-    @app.post(ROOT, response_model=None)
+    @app.post(ROOT, response_model=None, responses=EITHER)
     async def create(body: ResponsesRequest, exchange: Request) -> Response:
         """Answer a conversation, at once or as a stream of server-sent events."""
         service.known(body.model)

@@ -9,15 +9,16 @@ import re
 from typing import TYPE_CHECKING
 
 from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.json_schema import LAYOUT
 from thermoscope.errors import InvalidRequest
+from thermoscope.server.closed import Schema
 from thermoscope.server.tools.offer import Offer
-from thermoscope.server.tools.parameters import Schema, arguments_schema
+from thermoscope.server.tools.parameters import arguments_schema
 
 if TYPE_CHECKING:
     from thermoscope.models.tokenizer import Tokenizer
 
-# As models write JSON: on one line, with a space behind a comma and a colon or without.
-LAYOUT = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+_ANY = "/(?s:.*)/"
 
 
 def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = None) -> Grammar:
@@ -60,9 +61,6 @@ def answer_grammar(offer: Offer, tokenizer: "Tokenizer", said: Grammar | None = 
         rules += ["start: SAID | until calls", f"SAID: {_ANY}"]
         rules += ["until[lazy]: UNTIL", f"UNTIL: {_ANY} {_quoted(form.opening)}"]
     return Grammar.lark("\n".join(rules), param="tools")
-
-
-_ANY = "/(?s:.*)/"
 
 
 def _inline(schema: Schema) -> str:

@@ -1,8 +1,10 @@
 """The fields of requests that speak of functions: what may be called, and what was."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic_core import PydanticCustomError
 
 from thermoscope.instruments.shape.settings import Text
 from thermoscope.server.fields import Body
@@ -12,12 +14,23 @@ MOST = 128  # functions in one request, as OpenAI has it
 Name = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 
 
+def _writable(schema: dict[str, Any]) -> dict[str, Any]:
+    """What templates and responses write out again: a body can escape half a surrogate pair, UTF-8 cannot."""
+    try:
+        json.dumps(schema, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        raise PydanticCustomError(
+            "schema", "Input should be a schema without half surrogate pairs, and not nested too deeply"
+        ) from None
+    return schema
+
+
 class Function(Body):
     """A function that the model may call. `parameters`: the schema of its arguments, which are one object."""
 
     name: Name
     description: Text | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Annotated[dict[str, Any], AfterValidator(_writable)] | None = None
     strict: bool | None = None
 
 
