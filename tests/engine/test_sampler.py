@@ -482,7 +482,7 @@ def test_a_mask_that_takes_little_is_the_same_as_one_that_takes_much(fields, tak
     allowed = np.sort(rng.permutation(5000)[taken:])
     for position in range(20):
         token, record = sampler(**fields).draw(row, position, Words(), allowed=allowed)
-        alone, of_alone = sampler(**fields, logit_bias={0: 0.0}).draw(row[allowed], position, Words())
+        _, of_alone = sampler(**fields, logit_bias={0: 0.0}).draw(row[allowed], position, Words())
         log_z = float(np.logaddexp.reduce(row[allowed].astype(np.float64)))
         whole = float(np.logaddexp.reduce(row.astype(np.float64)))
         assert record.constraint.work == pytest.approx(whole - log_z, abs=1e-9)

@@ -11,7 +11,7 @@ from tests.server.conftest import serving
 
 from .environment import interpreter
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 PROGRAMS = Path(__file__).parent / "clients"
 CLIENTS = {

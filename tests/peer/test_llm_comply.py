@@ -10,7 +10,7 @@ from tests.server.conftest import serving
 
 from .environment import interpreter
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 PACKAGE = "llm-comply==0.5.0"
 LEFT_OUT = {"reasoning-summary": "asked only of models that are named o1 or gpt-5"}

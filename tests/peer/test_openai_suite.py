@@ -16,7 +16,7 @@ from tests.server.conftest import serving
 
 from .environment import interpreter, source
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 PACKAGE = "openai==3.54.0"
 FILES = [

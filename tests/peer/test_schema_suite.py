@@ -23,7 +23,7 @@ from thermoscope.engine.engine import Engine
 from thermoscope.engine.grammar import Grammar
 from thermoscope.errors import InvalidRequest
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

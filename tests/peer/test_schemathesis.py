@@ -12,7 +12,7 @@ from thermoscope.engine.language_model import LanguageModel
 
 from .environment import interpreter
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 PACKAGE = "schemathesis==4.32.5"
 LEAST = 2000  # cases

@@ -88,7 +88,7 @@ def peer(request, tmp_path_factory):
         if folder is None or not (folder / "llama-server").is_file():
             pytest.skip(f"llama-server: not found; name the folder of llama.cpp's programs in {llama.FOLDER}")
         model = request.getfixturevalue("smollm2")
-        command = [folder / "llama-server", "-m", model, "-c", 4096, "-np", 2, "--alias", "peer"]
+        command = [folder / "llama-server", "-m", model, "-c", 4096, "-np", 2, "-t", 1, "--alias", "peer"]
         command += ["--jinja", "--chat-template-file", Path(__file__).parent / "tools.jinja"]
         environment = llama.environment(folder)
     else:

@@ -1,5 +1,6 @@
 """Vectors over HTTP; what they are is tested in tests/engine/test_embedding.py."""
 
+import asyncio
 import base64
 import json
 import struct
@@ -66,7 +67,25 @@ def test_base64_is_the_same_in_float32(ask):
     assert struct.unpack(f"<{len(plain)}f", packed) == pytest.approx(plain, abs=1e-7)
 
 
-def test_openais_client_reads_both(lm):
+def test_a_client_that_is_gone_is_worked_for_no_longer(lm):
+    body = json.dumps({"model": "gpt-4o", "input": ["hello"] * 2048}).encode()
+    heard = [{"type": "http.disconnect"}, {"type": "http.request", "body": body}]
+    sent = []
+
+    async def receive():
+        return heard.pop()
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/embeddings", "headers": headers}
+    scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http"}
+    asyncio.run(create_app(lm, Options(aliases=["gpt-4o"]))(scope, receive, send))
+    assert sent[0]["status"] == 499
+
+
+def test_openais_client_reads_both(lm):  # whose server stops the engine in the end
     with (
         serving(lm, ["gpt-4o"]) as address,
         # Not strict: it asks for base64 by itself, and then its own validation takes nothing but numbers.

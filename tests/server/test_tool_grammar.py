@@ -16,6 +16,7 @@ from thermoscope.models.chat_template import ChatTemplate
 from thermoscope.models.tokenizer import Tokenizer
 from thermoscope.server.tools.grammar import answer_grammar
 from thermoscope.server.tools.offer import functions_offer, tools_offer
+from thermoscope.server.tools.parameters import arguments_schema
 from thermoscope.server.tools.reader import CallReader, gather
 from thermoscope.server.tools.schema import AllowedToolChoice, Function, NamedTool, Tool
 
@@ -192,6 +193,14 @@ def test_an_answer_of_a_schema_or_a_call(speaker):
 
 def function(**parameters):
     return Function.model_validate({"name": "f", "parameters": parameters})
+
+
+def test_parameters_that_are_missing_are_an_object_of_nothing():
+    assert arguments_schema(Function(name="f"), "tools[0].function") == {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from thermoscope.engine import json_schema
 from thermoscope.errors import InvalidRequest
 
-if TYPE_CHECKING:  # a type alone
-    from llguidance._lib import JsonCompileOptions
-
-# What models write: compact JSON, or Python's, with a space behind a comma and a colon; and no more.
-LAYOUT: "JsonCompileOptions" = {
-    "whitespace_flexible": False,
-    "item_separator": ", ?",
-    "key_separator": ": ?",
-}
 LONGEST = 64 * 1024  # bytes of a grammar: a schema of hundreds of fields
 
 

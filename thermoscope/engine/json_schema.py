@@ -5,6 +5,8 @@ from typing import Any
 
 from thermoscope.errors import InvalidRequest
 
+# As models write JSON: on one line, with a space behind a comma and a colon or without; no more.
+LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 DEEPEST = 64  # levels of objects and lists
 # Of JSON Schema, and not of llguidance. What neither knows is an annotation, as the standard says.
 UNSUPPORTED = frozenset((

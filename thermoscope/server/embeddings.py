@@ -2,16 +2,18 @@
 
 import base64
 import struct
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.server.fields import Body, Texts
+from thermoscope.server.gone import unless_gone
 from thermoscope.server.service import Service
 
 if TYPE_CHECKING:
@@ -43,15 +45,11 @@ def install(app: FastAPI, service: Service) -> None:
     model = service.model
 
     @app.post("/v1/embeddings")
-    async def embeddings(body: EmbeddingsRequest) -> dict[str, Any]:
+    async def embeddings(body: EmbeddingsRequest, exchange: Request) -> dict[str, Any]:
         """The mean of each text's last hidden states, as a vector of length 1."""
-        from thermoscope.engine.embedding import embedding, states
-
         service.known(body.model)
         texts = await run_in_threadpool(_ids, body, model)
-        vectors = []
-        for text in texts:
-            vectors.append(embedding(await service.aside.look(partial(states, tokens=text))))
+        vectors = await unless_gone(exchange, _vectors(texts, service))
         tokens = sum(map(len, texts))
         return {
             "object": "list",
@@ -62,6 +60,12 @@ def install(app: FastAPI, service: Service) -> None:
             "model": body.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
+
+
+async def _vectors(texts: Sequence[Sequence[int]], service: Service) -> list[list[float]]:
+    from thermoscope.engine.embedding import embedding, states
+
+    return [embedding(await service.aside.look(partial(states, tokens=text))) for text in texts]
 
 
 def _ids(body: EmbeddingsRequest, model: "LanguageModel") -> list[tuple[int, ...]]:

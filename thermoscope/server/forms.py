@@ -7,9 +7,11 @@ from pydantic import Discriminator, Field, Tag
 from thermoscope.engine.grammar import Grammar
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.settings import Text
+from thermoscope.server.closed import closed
 from thermoscope.server.fields import Answering, Body, Held
-from thermoscope.server.tools.parameters import closed
 from thermoscope.server.tools.schema import Name
+
+SCHEMA = "response_format.json_schema.schema"
 
 
 class PlainFormat(Body):
@@ -65,11 +67,8 @@ def form(body: Answering, asked: PlainFormat | SchemaFormat | None = None) -> Gr
         )
     if isinstance(asked, PlainFormat) or asked.json_schema.schema_ is None:
         return Grammar.json_object(param="response_format")
-    param = "response_format.json_schema.schema"
-    Grammar.json_schema(
-        asked.json_schema.schema_, param=param
-    )  # refuses what is not supported, as it was sent
-    return Grammar.json_schema(closed(asked.json_schema.schema_), param=param)
+    Grammar.json_schema(asked.json_schema.schema_, param=SCHEMA)  # refuses what is not supported
+    return Grammar.json_schema(closed(asked.json_schema.schema_), param=SCHEMA)
 
 
 def _held(held: Held) -> Grammar:

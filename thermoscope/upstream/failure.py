@@ -54,10 +54,12 @@ def broken_off(url: str) -> UpstreamUnreachable:
 def parsed(data: bytes, url: str) -> dict[str, Any]:
     """The object that an answer is.
 
-    **Errors:** `UpstreamFailed` for what is none; NaN, which JSON lacks, could not go on to a client.
+    **Errors:** `UpstreamFailed` for what is none, and for what could not go on to a client: NaN and infinity,
+    which JSON lacks, and half a surrogate pair.
     """
     try:
         plain = json.loads(data, parse_constant=_refuse)
+        json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         plain = None
     if isinstance(plain, dict):

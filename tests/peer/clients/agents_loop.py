@@ -64,7 +64,7 @@ def the_loop_of_call_result_and_answer():
     called.clear()
     result = run(agent("weather", must=True, tools=[get_weather]), ASKED)
     kinds = [type(item).__name__ for item in result.new_items]
-    assert kinds[:2] == ["ToolCallItem", "ToolCallOutputItem"]
+    assert kinds.count("ToolCallItem") == kinds.count("ToolCallOutputItem") > 0
     assert called
     assert result.final_output.strip()
 

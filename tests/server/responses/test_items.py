@@ -73,3 +73,12 @@ def test_what_is_no_item_is_refused_by_name(respond, item, param, told):
     assert error["param"] == param
     assert error["message"].startswith(f"{param}: ")
     assert told in error["message"]
+
+
+def test_many_references_to_one_long_item_are_refused(respond, monkeypatch):
+    monkeypatch.setattr("thermoscope.server.responses.items.REFERRED", 5_000)
+    first = respond(input=[{"role": "user", "content": "x" * 1_000, "id": "msg_long"}])
+    assert first.status_code == 200
+    assert respond(input=[{"id": "msg_long"}] * 3).status_code == 200
+    error = respond(input=[{"id": "msg_long"}] * 9).json()["error"]
+    assert error["param"] == "input[4].id"

@@ -207,6 +207,41 @@ def test_who_asked_is_told_that_it_could_not_be_kept(tmp_path):
     traces.close()
 
 
+def test_what_was_not_written_is_no_part_of_another_trace(traces):
+    """A transaction that is undone gives its rows' numbers to those who come next."""
+    lost, told = head(), queue.SimpleQueue()
+    base = traces._tables._base
+    base.execute("PRAGMA query_only = 1")
+    trace = traces.begin([lost])
+    flush(traces)
+    base.execute("PRAGMA query_only = 0")
+    other = traces.begin([head()])
+    traces.add(trace, next(deltas(lost, 1)), told.put)
+    assert isinstance(told.get(timeout=5), ThermoscopeError)
+    assert traces.get(other)[0]["steps"] == []
+    assert [line["id"] for line in traces.newest(9)] == [other]
+
+
+def test_what_a_table_cannot_hold_ends_no_other_trace(traces):
+    bad, good = head(), head()
+    ids, told = [traces.begin([bad]), traces.begin([good])], queue.SimpleQueue()
+    flush(traces)
+    delta = next(deltas(bad, 1))
+    delta.text = "\ud83d"  # half a surrogate pair, as another server's JSON may hold it
+    traces.add(ids[0], delta, told.put)
+    assert isinstance(told.get(timeout=5), ThermoscopeError)
+    after = head()
+    keep(traces, traces.begin([after]), deltas(after, 2))
+
+
+def test_a_listener_that_is_gone_stops_nobody(traces):
+    def gone(_):
+        raise RuntimeError("Event loop is closed")
+
+    traces.follow(gone)
+    flush(traces)
+
+
 @pytest.mark.parametrize("content", [b"no database at all, but a text of some length", None])
 def test_a_file_of_something_else_is_left_alone(tmp_path, content):
     path = tmp_path / "other.db"

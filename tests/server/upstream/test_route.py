@@ -19,6 +19,7 @@ ABILITIES = Abilities(
 )  # fmt: skip
 SHOWN = [{"token": "a", "logprob": -0.5, "bytes": [97]}, {"token": "b", "logprob": -1.5, "bytes": [98]}]
 LOGPROBS = {"content": [SHOWN[0] | {"top_logprobs": SHOWN}]}
+SURE = [shown | {"logprob": 9 - at} for at, shown in enumerate(SHOWN)]  # of more than all probability
 CHAT = {"model": "far", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -255,3 +256,33 @@ def test_the_key_is_in_no_log(client, toy, caplog):
     client.post("/v1/chat/completions", json=CHAT)
     assert "sesame" not in caplog.text
     assert "sesame" not in client.get("/health").text
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        '5', '[5]', '[{"index": "0"}]', '[{"message": {"content": ["a"]}}]', '[{"message": "a"}]',
+        '[{"text": "\\ud83d"}]', '[{"text": "a", "odd": 1e400}]',
+        json.dumps([{"logprobs": {"content": [SHOWN[0] | {"logprob": 9, "top_logprobs": SURE}]}}]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_cannot_be_read_is_the_upstreams_mistake(client, toy, choices, stream):
+    body = f'{{"choices": {choices}}}'
+    toy.answer = httpx.Response(200, content=f"data: {body}\n\ndata: [DONE]\n\n" if stream else body)
+    own = {"steps": True, "trace": True}
+    response = client.post("/v1/chat/completions", json=CHAT | {"stream": stream, "thermoscope": own})
+    if stream:
+        error = events(response)[-1]["error"]
+    else:
+        assert response.status_code == 502, response.text
+        error = response.json()["error"]
+    assert error["message"].startswith("upstream: got ")
+    assert error["type"] == "server_error"
+
+
+def test_a_number_of_answers_without_end_costs_nothing_here(client, toy):
+    toy.says({"index": 0, "message": {"content": "a"}, "logprobs": LOGPROBS, "finish_reason": "stop"})
+    response = client.post("/v1/chat/completions", json=CHAT | {"n": 10**12, "thermoscope": {"trace": True}})
+    assert response.status_code == 200
+    assert client.get(f"/v1/traces/{response.json()['thermoscope']['trace']}").json()["answers"] == 128

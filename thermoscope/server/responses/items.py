@@ -1,7 +1,7 @@
 """The items of a response's input: messages, calls of functions, and what the functions gave."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag
@@ -12,6 +12,7 @@ from thermoscope.instruments.shape.settings import Text
 from thermoscope.server.fields import Body, Empty
 
 Item = dict[str, Any]
+REFERRED = 8 * 2**20  # characters of items that are only referred to, as many as a body may hold
 Id = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -158,21 +159,29 @@ Input = Annotated[
 ]
 
 
-def listed(items: Sequence[AnyItem], known: Callable[[str], Item | None]) -> list[Item]:
-    """Items as they are kept, each with its id; `known` finds those that are only referred to.
+def listed(items: Sequence[AnyItem], known: Mapping[str, Item]) -> list[Item]:
+    """Items as they are kept, each with its id; `known`: those that may only be referred to, by id.
 
-    **Errors:** `InvalidRequest` for a reference to nothing.
+    **Errors:** `InvalidRequest` for a reference to nothing, and for references to too much: thousands of a
+    few bytes each may name one long item.
     """
-    plain = []
+    plain, size = [], 0
     for at, item in enumerate(items):
         if not isinstance(item, ItemReference):
             plain.append(item.plain())
             continue
-        found = known(item.id)
+        found = known.get(item.id)
         if found is None:
             raise InvalidRequest(
                 f"input[{at}].id: got {item.id!r}, expected an item of a response that is kept here; "
                 "send the item itself.",
+                param=f"input[{at}].id",
+            )
+        size += len(str(found))
+        if size > REFERRED:
+            raise InvalidRequest(
+                f"input[{at}].id: got references to more than {REFERRED} characters, expected at most that; "
+                "refer to fewer items.",
                 param=f"input[{at}].id",
             )
         plain.append(found)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from thermoscope.errors import InvalidRequest, ResponseNotFound
-from thermoscope.server.responses.items import Item, listed
+from thermoscope.server.responses.items import Item, ItemReference, listed
 from thermoscope.server.responses.schema import Asked
 
 KEPT = 256
@@ -74,11 +74,7 @@ class Store:
                     code="previous_response_not_found",
                 ) from error
             before = kept.read + kept.said
-        return before + listed(body.input, self._item)
-
-    def _item(self, item: str) -> Item | None:
-        for kept in reversed(self._kept.values()):
-            for each in (*kept.said, *kept.read):
-                if each["id"] == item:
-                    return each
-        return None
+        known: dict[str, Item] = {}
+        if any(isinstance(item, ItemReference) for item in body.input):
+            known = {item["id"]: item for kept in self._kept.values() for item in (*kept.read, *kept.said)}
+        return before + listed(body.input, known)

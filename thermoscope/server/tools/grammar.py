@@ -8,10 +8,12 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from thermoscope.engine.grammar import LAYOUT, Grammar
+from thermoscope.engine.grammar import Grammar
+from thermoscope.engine.json_schema import LAYOUT
 from thermoscope.errors import InvalidRequest
+from thermoscope.server.closed import Schema
 from thermoscope.server.tools.offer import Offer
-from thermoscope.server.tools.parameters import Schema, arguments_schema
+from thermoscope.server.tools.parameters import arguments_schema
 
 if TYPE_CHECKING:
     from thermoscope.models.tokenizer import Tokenizer

@@ -5,7 +5,6 @@ Without a path the tables are in memory and hold the last answers only; the rest
 
 import contextlib
 import queue
-import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ KEPT = 256  # traces in memory
 KEPT_BYTES = 2**27  # of their steps together; with many alternatives to each token a step is long
 
 Then = Callable[[Exception | None], None]
-Write = Callable[[], Exception | None]  # what went wrong with it alone
+Write = Callable[[], Exception | None]  # gives what went wrong with it alone
 
 
 class Traces:
@@ -121,19 +120,22 @@ class Traces:
                     item = self._queue.get_nowait()
                     last = item is None
                     batch += [] if item is None else [item]
-            failure: Exception | None = None
             try:
                 with self._lock, self._tables:
-                    for write, _ in batch:
-                        write()
-            except sqlite3.Error as error:  # a full disk
-                failure = ThermoscopeError(
-                    f"trace: it could not be kept in {self._path or 'memory'} ({error}); ask without one."
-                )
-            for _, then in batch:
-                then(failure)
+                    failures = [write() for write, _ in batch]
+            except Exception as error:  # a full disk, or what a table cannot hold; the others' answers go on
+                self._rows.clear()  # none of the batch is written, and its rows' numbers will be others'
+                failures = [self._lost(error)] * len(batch)
+            for (_, then), failure in zip(batch, failures, strict=True):
+                with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens
+                    then(failure)
             if last:
                 return
+
+    def _lost(self, why: object) -> ThermoscopeError:
+        return ThermoscopeError(
+            f"trace: it could not be kept in {self._path or 'memory'} ({why}); ask without one."
+        )
 
     def _begin(self, trace: str, heads: Sequence[Answer]) -> None:
         for head in heads:
@@ -142,16 +144,17 @@ class Traces:
             self._sizes[trace] = 0
             self._forget()
 
-    def _add(self, trace: str, delta: "Delta | Piece") -> None:
+    def _add(self, trace: str, delta: "Delta | Piece") -> Exception | None:
         row = self._rows.get((trace, delta.choice))
-        if row is None:
-            return  # the answer is cut, or its beginning could not be written: nobody waits for this
+        if row is None:  # after its end nobody waits for it; before, something of it was not written
+            return self._lost("a part of it was lost") if trace in self._open else None
         size = self._tables.add(row[0], row[1], delta.text, delta.step)
         row[1] += 1
         if self._path is None:
             self._sizes[trace] += size
         if delta.trace is not None:
             self._tables.end(row[0], replace(delta.trace, choice=delta.choice), delta.finish_reason)
+        return None
 
     def _finish(self, trace: str, answer: "SeenTrace") -> None:
         if (row := self._rows.get((trace, answer.choice))) is not None:

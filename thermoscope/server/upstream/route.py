@@ -1,7 +1,7 @@
 """Conversations and prompts that another server answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import httpx
@@ -9,7 +9,7 @@ from fastapi import Body, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from thermoscope.errors import InvalidRequest
-from thermoscope.server.errors import ClientGoneError
+from thermoscope.server.gone import unless_gone
 from thermoscope.server.stream import Stream
 from thermoscope.server.upstream.request import Address, passed
 from thermoscope.server.upstream.service import Service
@@ -50,7 +50,7 @@ async def _answer(service: Service, address: Address, body: dict[str, Any], exch
         wording = Wording(request, connection.url, service.traces)
         return Stream(_pieces(service, response, wording), _Open(service, response, wording))
     try:
-        answer = await _unless_gone(exchange, service.unless_stopped(connection.ask(address, request.sent)))
+        answer = await unless_gone(exchange, service.unless_stopped(connection.ask(address, request.sent)))
     finally:
         service.end()
     wording = Wording(request, connection.url, service.traces)
@@ -82,21 +82,3 @@ class _Open:
         self._service.end()
         self._wording.end()
         self._closing = asyncio.create_task(self._response.aclose())
-
-
-async def _unless_gone(exchange: Request, answer: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    """The answer; where the client goes away before, the other server is told by a closed connection."""
-
-    async def watch() -> None:
-        while (await exchange.receive())["type"] != "http.disconnect":
-            pass
-
-    watcher, asked = asyncio.create_task(watch()), asyncio.create_task(answer)
-    try:
-        await asyncio.wait((watcher, asked), return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
-            raise ClientGoneError
-        return asked.result()
-    finally:
-        watcher.cancel()
-        asked.cancel()

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from thermoscope.errors import InvalidRequest, UpstreamFailed
 from thermoscope.server.traces.store import Traces
 from thermoscope.server.upstream.request import Passed
 from thermoscope.upstream.logprobs import Choice, Shown, choices
 from thermoscope.upstream.trace import Piece, Step, Trace
+
+MOST = 128  # answers to one request, as OpenAI has it; some servers take any number, and give one
 
 
 class Wording:
@@ -20,7 +23,7 @@ class Wording:
         answers = passed.sent.get("n") or 1
         self._seen = [
             Trace(passed.model, upstream, passed.sight, passed.sampling, choice=choice)
-            for choice in range(answers if isinstance(answers, int) else 1)
+            for choice in range(min(answers, MOST) if isinstance(answers, int) else 1)
         ]
         self._trace = keeper.begin(self._seen) if passed.traced else None
         self._last: dict[int, float] = {}
@@ -33,8 +36,13 @@ class Wording:
 
     def reword(self, answer: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
         """The same answer or piece, under the client's name of the model, with nothing missing."""
-        for choice in answer.get("choices") or ():
-            self._complete(choice, streamed)
+        try:
+            for choice in answer.get("choices") or ():
+                self._complete(choice, streamed)
+        except (AttributeError, TypeError, ValueError, InvalidRequest) as error:  # not the client's mistake
+            raise UpstreamFailed(
+                f"upstream: got an answer that cannot be read ({error}), expected OpenAI's form."
+            ) from None
         tag = {} if self._trace is None else {"thermoscope": {"trace": self._trace}}
         return answer | {"model": self._passed.model} | tag
 

@@ -1,4 +1,4 @@
-"""What a function's parameters become: closed where that changes nothing but what a model would invent."""
+"""What a schema becomes: closed where that changes nothing but what a model would invent."""
 
 import copy
 
@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.schemas import schemas
-from thermoscope.server.tools.parameters import arguments_schema, closed
-from thermoscope.server.tools.schema import Function
+from thermoscope.server.closed import closed
 
 A = {"a": {"type": "boolean"}}
 OPEN = {"type": "object", "properties": A}
@@ -47,14 +46,6 @@ def test_what_is_closed(given, wanted):
     before = copy.deepcopy(given)
     assert closed(given) == wanted
     assert given == before
-
-
-def test_parameters_that_are_missing_are_an_object_of_nothing():
-    assert arguments_schema(Function(name="f"), "tools[0].function") == {
-        "type": "object",
-        "properties": {},
-        "additionalProperties": False,
-    }
 
 
 def without(schema):
