@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from thermoscope.errors import BadModelFile, ContextExceeded, EngineStopped
 from thermoscope.server import middleware
 from thermoscope.server.chat.schema import ChatRequest
+from thermoscope.server.errors import LONGEST
 from thermoscope.server.fields import Extension
 
 
@@ -379,3 +380,11 @@ def test_whatever_comes_is_answered_or_refused(client, fields, messages):
     response = send(client, body)
     if response.status_code != 200:
         problem(response, 404 if response.status_code == 404 else 400)
+
+
+def test_a_message_is_no_longer_than_it_can_be_read(client):
+    # What the client sent in the name's place comes back by its ends, what to do beside it.
+    error = problem(send(client, json.dumps({"model": "x" * 100_000, "messages": [USER]})), status=404)
+    assert len(error["message"]) == LONGEST + 3
+    assert error["message"].startswith("The model 'xxx")
+    assert error["message"].endswith("start the server with --alias.")

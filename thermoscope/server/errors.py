@@ -32,6 +32,7 @@ from thermoscope.instruments.shape.settings import explain
 logger = logging.getLogger(__name__)
 
 UNEXPECTED = "Something unexpected failed here; the server's log has the details. Try again."
+LONGEST = 1000  # characters of a message: a client's own megabyte comes back to it as its two ends
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for an answer that nobody waits for
 
 
@@ -128,5 +129,7 @@ def _explain(problem: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _printable(text: str) -> str:
-    """Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, shown as its escape."""
+    """The text at a length that a log can hold, half a surrogate pair, which UTF-8 cannot, as its escape."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-(LONGEST // 2) :]}"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
