@@ -41,7 +41,7 @@ def vllm(folder: Path, *, threads: int, slots: int, context: int) -> Iterator[Se
     port = _free()
     command = [os.environ[VLLM], "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--port", str(port), "--dtype", "bfloat16", "--max-model-len", str(context)]
-    command += ["--max-num-seqs", str(slots)]
+    command += ["--max-num-seqs", str(slots), "--enforce-eager"]
     environment = {
         **os.environ,
         **{"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}"},
@@ -54,7 +54,6 @@ def vllm(folder: Path, *, threads: int, slots: int, context: int) -> Iterator[Se
 def _up(command: list[str], port: int, environment: dict[str, str] | None = None) -> Iterator[str]:
     """A server that answers already; yields its model's name."""
     with running(command, environment) as process:
-        get(process, f"http://127.0.0.1:{port}/health")
         yield get(process, f"http://127.0.0.1:{port}/v1/models")["data"][0]["id"]
 
 

@@ -80,6 +80,16 @@ def test_alone_a_prompt_is_read_in_large_chunks_and_beside_a_speaker_in_small_on
     assert rows_of(scheduler, 2) == [{0: BESIDE}] * 2
 
 
+def test_prompts_are_read_in_whole_chunks_where_company_would_change_their_numbers():
+    scheduler = scheduler_of(4)
+    scheduler.whole = True
+    scheduler.add([sequence(0)])
+    step(scheduler)
+    scheduler.add([sequence(1, prompt=2 * PREFILL_CHUNK), sequence(2, prompt=9)])
+    step(scheduler)
+    assert rows_of(scheduler, 2) == [{1: PREFILL_CHUNK}, {2: 9}]
+
+
 def test_the_more_are_reading_the_larger_is_the_chunk():
     scheduler = scheduler_of(4)
     scheduler.add([sequence(0)])

@@ -16,6 +16,7 @@ from thermoscope.engine.scheduler import Scheduler, reach
 from thermoscope.engine.sequence import Delta, Sequence
 from thermoscope.errors import ContextExceeded, InvalidRequest
 from thermoscope.models.distribution import Summary, summarise
+from thermoscope.models.fused import Fused
 from thermoscope.models.intervention import check
 from thermoscope.models.model import Model
 
@@ -42,7 +43,7 @@ class Engine:
         self.model = model
         self.context = context
         self.cache = model.cache(slots=slots, context=context)
-        self.scheduler = Scheduler(Prefixes(self.cache), reach=reach(model.config))
+        self.scheduler = Scheduler(Prefixes(self.cache), reach=reach(model.config), whole=_whole(model))
         self.guides = Guides(model.tokenizer, model.config.vocab)
         self.watch: Callable[[str], None] | None = None
         self._arrivals = itertools.count()
@@ -192,4 +193,9 @@ class Engine:
             cache = model.cache(slots=self.cache.slots, context=self.context)
             model.run_on(threads)
             self.model, self.cache, self._next = model, cache, None
-            self.scheduler.prefixes = Prefixes(cache)
+            self.scheduler.prefixes, self.scheduler.whole = Prefixes(cache), _whole(model)
+
+
+def _whole(model: Model) -> bool:
+    """Whether a row's numbers depend on its company, as through a library's products; a prompt's need not."""
+    return not isinstance(model.decoder, Fused)

@@ -20,12 +20,14 @@ ATTENTION = (
 class Scheduler:
     """Waiting answers in order of arrival, and the running ones by slot.
 
-    `reach`: tokens of context whose attention takes as long as everything else that a token needs.
+    `reach`: tokens of context whose attention takes as long as everything else that a token needs. `whole`:
+    always read prompts in whole chunks, for a decoder whose rows' numbers depend on how many are in a call.
     """
 
-    def __init__(self, prefixes: Prefixes, *, reach: float = math.inf) -> None:
+    def __init__(self, prefixes: Prefixes, *, reach: float = math.inf, whole: bool = False) -> None:
         self.prefixes = prefixes
         self.reach = reach
+        self.whole = whole
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence | None] = [None] * prefixes.slots
         self._turns: dict[Hashable, int] = {}  # when each client got a slot last, of those who run or wait
@@ -62,6 +64,8 @@ class Scheduler:
         short = min(reading, key=lambda sequence: (sequence.pending, sequence.arrival))
         alone = active == len(reading)
         self.prefixes.fill(first)
+        if self.whole:
+            return {first: PREFILL_CHUNK}
         if 2 * short.pending > first.pending:
             return {first: self._rows(first, PREFILL_CHUNK if alone else BESIDE * len(reading))}
         self.prefixes.fill(short)
