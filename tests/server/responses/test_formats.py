@@ -3,6 +3,7 @@
 import pytest
 
 from thermoscope.engine.grammar import Grammar
+from thermoscope.server.closed import closed
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 FORM = {"type": "json_schema", "name": "one", "schema": SCHEMA, "strict": True}
@@ -13,7 +14,7 @@ FORM = {"type": "json_schema", "name": "one", "schema": SCHEMA, "strict": True}
     [
         ({"type": "text"}, None),
         ({"type": "json_object"}, Grammar.json_object()),
-        (FORM, Grammar.json_schema(SCHEMA)),
+        (FORM, Grammar.json_schema(closed(SCHEMA))),
     ],
     ids=lambda value: str(value)[:30],
 )
