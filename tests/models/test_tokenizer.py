@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
-from thermoscope.errors import BadModelFile, InvalidRequest, UnsupportedModel
+from thermoscope.errors import BadModelFile, ContextExceeded, InvalidRequest, UnsupportedModel
 from thermoscope.models.checkpoint import open_checkpoint
 from thermoscope.models.tokenizer import SETTINGS_FILE, Tokenizer, check_ids
 
@@ -172,3 +172,13 @@ def test_refuses_a_spelling_that_it_does_not_know() -> None:
     core.decoder = tokenizers.decoders.WordPiece()
     with pytest.raises(UnsupportedModel, match="WordPiece"):
         Tokenizer(core)
+
+
+def test_a_conversation_far_too_long_is_refused_unread(ours, monkeypatch):
+    tokenizer = Tokenizer(ours.core, template=ours.template)
+    assert tokenizer.core.normalizer is None
+    tokenizer.room = 100
+    assert len(tokenizer.chat([{"role": "user", "content": "hello"}])) < 100
+    monkeypatch.setattr(tokenizer, "encode", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ContextExceeded, match=r"got at least \d+ tokens of the prompt, expected at most 100"):
+        tokenizer.chat([{"role": "user", "content": "x " * 4_000_000}])

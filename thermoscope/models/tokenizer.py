@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Self
 
 import tokenizers
 
-from thermoscope.errors import BadModelFile, InvalidRequest, UnsupportedModel
+from thermoscope.errors import BadModelFile, ContextExceeded, InvalidRequest, UnsupportedModel
 from thermoscope.models import calls
 from thermoscope.models.chat_template import ChatTemplate
 
@@ -30,7 +31,11 @@ class Tokenizer:
     - `vocab_size`: number of ids. `end_ids`: ids that end an answer.
     - `bos`: the id put before a plain prompt, where the model wants one.
     - `template`: the chat template, where the model has one.
+    - `room`: tokens that a conversation may have at most, for who serves it; None for any number. One that is
+      longer by its bytes alone is refused unread: to read megabytes takes long, and everybody waits for it.
     """
+
+    room: int | None = None
 
     def __init__(
         self,
@@ -95,7 +100,22 @@ class Tokenizer:
             text = calls.render(self.template, self._own_calls, messages, tools)
         else:
             text = self.template.render(messages)
+        self._check_room(text)
         return tuple(self.encode(text, special=True))
+
+    def _check_room(self, text: str) -> None:
+        if self.room is None or self.core.normalizer is not None:  # which might shorten it
+            return
+        least = -(-len(text.encode("utf-8", "replace")) // self._longest)
+        if least > self.room:
+            raise ContextExceeded(
+                f"context: got at least {least} tokens of the prompt, expected at most {self.room}; shorten it."
+            )
+
+    @cached_property
+    def _longest(self) -> int:
+        """Bytes of the longest token, or somewhat more."""
+        return max(len(piece.encode()) for piece in self.core.get_vocab(with_added_tokens=True))
 
     @property
     def call_format(self) -> calls.CallFormat:

@@ -31,6 +31,7 @@ class Service(Names):
     def __init__(self, model: "LanguageModel", options: Options) -> None:
         super().__init__(model.name, options.aliases)
         self.model = model
+        model.tokenizer.room = model.context
         self.vectors = options.vectors
         self.max_tokens = options.max_tokens
         self.aside = Aside(model.runner)
