@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Self
