@@ -108,7 +108,7 @@ class Tokenizer:
         least = -(-len(text.encode("utf-8", "replace")) // self._longest)
         if least > self.room:
             raise ContextExceeded(
-                f"context: got at least {least} tokens of the prompt, expected at most {self.room}; shorten it."
+                f"context: got at least {least} tokens of the prompt, expected at most {self.room}; cut it."
             )
 
     @cached_property
