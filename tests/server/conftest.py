@@ -2,6 +2,7 @@ import contextlib
 import threading
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from thermoscope.server.app import create_app
