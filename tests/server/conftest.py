@@ -1,10 +1,14 @@
 import contextlib
 import threading
 
+import openai
 import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from tests import tiny
+from thermoscope.engine.engine import Engine
+from thermoscope.engine.language_model import LanguageModel
 from thermoscope.server.app import create_app
 from thermoscope.server.options import Options
 from thermoscope.server.serve import Server, open_port
@@ -35,6 +39,33 @@ def serving(model, aliases=(), **options):
 def running(app):
     """The same of an app of which no engine is to be stopped."""
     return up(uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")))
+
+
+def strict(address):
+    """OpenAI's own client, which checks every byte of ours against its types."""
+    return openai.OpenAI(
+        base_url=f"{address}/v1", api_key="none", max_retries=0, _strict_response_validation=True
+    )
+
+
+@pytest.fixture
+def openai_client(address):
+    with strict(address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def tiny_lm(tmp_path_factory):
+    """A tiny model with an engine of its own, for what is told from the model's own numbers."""
+    model = tiny.ours(tiny.save(tiny.reference("llama"), tmp_path_factory.mktemp("tiny")))
+    with LanguageModel(lambda: Engine(model, slots=4, context=128)) as lm:
+        yield lm
+
+
+@pytest.fixture(scope="module")
+def tiny_client(tiny_lm):
+    with TestClient(create_app(tiny_lm, Options(aliases=["gpt-4o"]))) as client:
+        yield client
 
 
 @pytest.fixture

@@ -3,29 +3,20 @@
 import json
 
 import pytest
-from starlette.testclient import TestClient
 
-from tests import tiny
-from thermoscope.engine.engine import Engine
-from thermoscope.engine.language_model import LanguageModel
 from thermoscope.engine.replay import replay
-from thermoscope.server.app import create_app
-from thermoscope.server.options import Options
 
 from .scripted import counts
 
 
-@pytest.fixture(scope="module")
-def lm(tmp_path_factory):
-    model = tiny.ours(tiny.save(tiny.reference("llama"), tmp_path_factory.mktemp("tiny")))
-    with LanguageModel(lambda: Engine(model, slots=4, context=128)) as lm:
-        yield lm
+@pytest.fixture
+def lm(tiny_lm):
+    return tiny_lm
 
 
-@pytest.fixture(scope="module")
-def client(lm):
-    with TestClient(create_app(lm, Options(aliases=["gpt-4o"]))) as client:
-        yield client
+@pytest.fixture
+def client(tiny_client):
+    return tiny_client
 
 
 @pytest.fixture

@@ -8,14 +8,6 @@ from thermoscope.errors import EngineStopped
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
-@pytest.fixture
-def openai_client(address):
-    with openai.OpenAI(
-        base_url=f"{address}/v1", api_key="none", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
-
-
 def test_plain(openai_client):
     answer = openai_client.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, n=2, logprobs=True, top_logprobs=3, temperature=0.7, max_tokens=30

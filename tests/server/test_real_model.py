@@ -11,7 +11,7 @@ import pytest
 import thermoscope as ts
 from thermoscope.server.fields import Extension
 
-from .conftest import serving
+from .conftest import serving, strict
 from .scripted import wait_until
 
 QUESTION = "What is the capital of France?"
@@ -28,9 +28,7 @@ def lm():
 def client(lm):
     with (
         serving(lm, ["gpt-4o"]) as address,
-        openai.OpenAI(
-            base_url=f"{address}/v1", api_key="none", max_retries=0, _strict_response_validation=True
-        ) as client,
+        strict(address) as client,
     ):
         yield client
 

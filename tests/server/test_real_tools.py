@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 import thermoscope as ts
 
-from .conftest import serving
+from .conftest import serving, strict
 
 ASKED = [{"role": "user", "content": "What is the weather in Paris?"}]
 
@@ -36,9 +36,7 @@ def client():
     with (
         ts.load(context=1024) as lm,
         serving(lm, ["gpt-4o"]) as address,
-        openai.OpenAI(
-            base_url=f"{address}/v1", api_key="none", max_retries=0, _strict_response_validation=True
-        ) as client,
+        strict(address) as client,
     ):
         yield client
 

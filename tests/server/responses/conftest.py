@@ -1,6 +1,5 @@
 import json
 
-import openai
 import pytest
 
 
@@ -33,11 +32,3 @@ def events(respond):
         return heard
 
     return stream
-
-
-@pytest.fixture
-def openai_client(address):
-    with openai.OpenAI(
-        base_url=f"{address}/v1", api_key="none", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client

@@ -3,14 +3,13 @@
 import json
 from typing import Literal
 
-import openai
 import pytest
 from openai.types.responses import ResponseFunctionToolCall
 from pydantic import BaseModel
 
 import thermoscope as ts
 
-from ..conftest import serving
+from ..conftest import serving, strict
 
 QUESTION = "What is the weather in Paris?"
 WEATHER = {
@@ -38,9 +37,7 @@ def client():
     with (
         ts.load(context=1024) as lm,
         serving(lm, ["gpt-4o"]) as address,
-        openai.OpenAI(
-            base_url=f"{address}/v1", api_key="none", max_retries=0, _strict_response_validation=True
-        ) as client,
+        strict(address) as client,
     ):
         yield client
 
