@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from thermoscope.server.fields import Body
-from thermoscope.server.tools.schema import MOST, Function, FunctionName
+from thermoscope.server.tools.schema import CHOICE, MOST, Function, FunctionName
 
 
 def _function_alone(tool: object) -> object:
@@ -66,19 +66,9 @@ class AllowedTools(Body):
 Tools = Annotated[list[Annotated[FunctionTool, BeforeValidator(_function_alone)]], Field(max_length=MOST)]
 
 
-def _kind(choice: object) -> str | None:
-    if isinstance(choice, str):
-        return "[mode]"
-    return f"[{choice.get('type')}]" if isinstance(choice, dict) else None
-
-
 Choice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
     | Annotated[NamedTool, Tag("[function]")]
     | Annotated[AllowedTools, Tag("[allowed_tools]")],
-    Discriminator(
-        _kind,
-        custom_error_type="choice",
-        custom_error_message="none, auto, required, or an object of the type function or allowed_tools",
-    ),
+    CHOICE,
 ]

@@ -74,15 +74,16 @@ def _kind(choice: object) -> str | None:
     return f"[{choice.get('type', 'name')}]" if isinstance(choice, dict) else None
 
 
+CHOICE = Discriminator(  # of an address's forms of a choice, by their tags
+    _kind,
+    custom_error_type="choice",
+    custom_error_message="none, auto, required, or an object of the type function or allowed_tools",
+)
 Choice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
     | Annotated[NamedTool, Tag("[function]")]
     | Annotated[AllowedToolChoice, Tag("[allowed_tools]")],
-    Discriminator(
-        _kind,
-        custom_error_type="choice",
-        custom_error_message="none, auto, required, or an object of the type function or allowed_tools",
-    ),
+    CHOICE,
 ]
 FunctionChoice = Annotated[
     Annotated[Literal["none", "auto"], Tag("[mode]")] | Annotated[FunctionName, Tag("[name]")],
