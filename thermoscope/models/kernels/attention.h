@@ -83,15 +83,13 @@ inline Section section_for(int dim) {
     }
 }
 
-// Takes the partial result of the next section into that of those before.
+// Takes the partial result of the next section into that of those before. Relative to the greater of the two
+// greatest scores, one of them keeps its numbers.
 inline void fold(float* all, const float* next, int dim) {
-    const float best = all[dim] > next[dim] ? all[dim] : next[dim];
+    const bool rises = next[dim] > all[dim];
+    const float best = rises ? next[dim] : all[dim], least = rises ? all[dim] : next[dim];
     if (best == -std::numeric_limits<float>::infinity()) return;  // neither saw anything
-    float factors[LANES];
-    store(factors, exp(same(all[dim] - best)));
-    const Floats keep = same(factors[0]);
-    store(factors, exp(same(next[dim] - best)));
-    const Floats take = same(factors[0]);
+    const Floats shrink = exp(same(least - best)), keep = rises ? shrink : same(1), take = rises ? same(1) : shrink;
     for (int i = 0; i < dim; i += LANES) store(all + i, fma(keep, load(all + i), mul(take, load(next + i))));
     float mass[LANES];
     store(mass, fma(keep, same(all[dim + 1]), mul(take, same(next[dim + 1]))));
@@ -99,41 +97,70 @@ inline void fold(float* all, const float* next, int dim) {
     all[dim + 1] = mass[0];
 }
 
-// Keys or values of a section in half precision, as floats; meanwhile those that come next are asked for.
-inline void widen(const uint16_t* from, int size, float* to, const uint16_t* next) {
-    const uint8_t *bytes = reinterpret_cast<const uint8_t*>(from), *ahead = reinterpret_cast<const uint8_t*>(next);
-    for (int i = 0; i < size; i += LANES) {
-        if (i % (2 * LANES) == 0) prefetch(ahead + 2 * i);
-        store(to + i, from_halves(bytes + 2 * i));
-    }
+// Keys or values in half precision, as floats.
+inline void widen(const uint16_t* from, int size, float* to) {
+    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(from);
+    for (int i = 0; i < size; i += LANES) store(to + i, from_halves(bytes + 2 * i));
 }
 
-// Keys and values of one KV head in one slot, the positions of them that are meant, and which of all are hidden from
-// the query, or null.
-struct Reach {
-    const uint16_t *keys, *values;
+// One row's queries that share a KV head: the positions that they see, and which of all are hidden from them, or
+// null. `out` gets a partial result for each query.
+struct Look {
+    const float* queries;
     int start, end;
     const uint8_t* hidden;
+    float* out;
 };
 
-// Queries that share their keys and values: sections are cut at multiples of SECTION. `next` is what this thread
-// reads afterwards. `out` has a partial result for each query, `stride` apart; `space` holds 2 SECTION · dim + dim
-// + LANES.
-inline void sections(Section each, const float* queries, int count, float scale, int dim, const Reach& reach,
-                     const Reach& next, float* out, int stride, float* space) {
+constexpr int LOOKS = 8;  // rows that share one widening of keys and values
+
+// Rows of one slot at one KV head, whose keys and values these are, from position 0 on.
+struct Item {
+    const uint16_t *keys, *values;
+    int start, end, count;  // what some of the rows see; how many rows
+    Look rows[LOOKS];
+};
+
+// A section that is read soon, asked for in pieces between computations: all at once would wait for each other.
+class Ahead {
+  public:
+    Ahead(const Item& item, int position, int dim, int pieces)
+        : keys_(item.keys + size_t(position) * dim), values_(item.values + size_t(position) * dim),
+          lines_(SECTION * dim / LINE), pieces_(pieces) {}
+
+    void ask() {
+        for (const int end = 2 * lines_ * ++piece_ / pieces_; line_ < end; ++line_)
+            prefetch(line_ < lines_ ? keys_ + size_t(line_) * LINE : values_ + size_t(line_ - lines_) * LINE);
+    }
+
+  private:
+    static constexpr int LINE = 32;  // numbers
+    const uint16_t *keys_, *values_;
+    int lines_, pieces_, line_ = 0, piece_ = 0;
+};
+
+// Sections are cut at multiples of SECTION. Each row has `queries` of width `dim`, whose partial results stand
+// `stride` apart. `next` is what this thread reads afterwards. `space` holds 2 SECTION · dim + dim + LANES.
+inline void sections(Section each, int queries, float scale, int dim, const Item& item, const Item& next, int stride,
+                     float* space) {
     float *keys = space, *values = keys + SECTION * dim, *partial = values + SECTION * dim;
-    for (int from = reach.start, to; from < reach.end; from = to) {
-        to = (from / SECTION + 1) * SECTION;
-        to = to < reach.end ? to : reach.end;
-        const bool last = to == reach.end;
-        const size_t here = size_t(from) * dim, ahead = size_t(last ? next.start : to) * dim;
-        widen(reach.keys + here, (to - from) * dim, keys, (last ? next.keys : reach.keys) + ahead);
-        widen(reach.values + here, (to - from) * dim, values, (last ? next.values : reach.values) + ahead);
-        for (int q = 0; q < count; ++q) {
-            float *all = out + size_t(q) * stride, *result = from == reach.start ? all : partial;
-            const uint8_t* hidden = reach.hidden ? reach.hidden + from : nullptr;
-            each(queries + q * dim, scale, keys, values, to - from, hidden, result);
-            if (result != all) fold(all, result, dim);
+    for (int from = item.start, to; from < item.end; from = to) {
+        to = std::min((from / SECTION + 1) * SECTION, item.end);
+        widen(item.keys + size_t(from) * dim, (to - from) * dim, keys);
+        widen(item.values + size_t(from) * dim, (to - from) * dim, values);
+        const bool last = to == item.end;
+        Ahead ahead(last ? next : item, last ? next.start : to, dim, item.count * queries);
+        for (const Look* row = item.rows; row < item.rows + item.count; ++row) {
+            const int begin = std::max(from, row->start), end = std::min(to, row->end);
+            const int offset = (begin - from) * dim;
+            for (int q = 0; q < queries; ++q) {
+                ahead.ask();
+                if (begin >= end) continue;
+                float *all = row->out + size_t(q) * stride, *result = begin == row->start ? all : partial;
+                each(row->queries + q * dim, scale, keys + offset, values + offset, end - begin,
+                     row->hidden ? row->hidden + begin : nullptr, result);
+                if (result != all) fold(all, result, dim);
+            }
         }
     }
 }

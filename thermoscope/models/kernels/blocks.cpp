@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace thermoscope {
 
 namespace {
 
-constexpr int MOST = 8;  // rows that share one unpacking of a block
+constexpr int MOST = 8;      // rows that share one unpacking of a block
+constexpr int AHEAD = 4096;  // bytes from a block to what is asked for meanwhile: farther than memory is slow
 
 constexpr int code_bytes(int bits) { return BLOCK * LANES * bits / 8; }
 constexpr int number_bytes(bool wide) { return LANES * (wide ? 4 : 2); }
@@ -26,10 +28,12 @@ inline Floats numbers(const uint8_t* from) {
 template <int BITS, bool WIDE, bool ZERO, int ROWS>
 void panel(const uint8_t* at, int blocks, float zero, Quantised x, int row, Floats* out) {
     constexpr int CODES = code_bytes(BITS), NUMBERS = number_bytes(WIDE);
+    constexpr int SIZE = CODES + (ZERO ? 1 : 2) * NUMBERS;
     const int in = blocks * BLOCK;
     Floats sum[ROWS];
     for (int r = 0; r < ROWS; ++r) sum[r] = same(0);
-    for (int b = 0; b < blocks; ++b, at += CODES + (ZERO ? 1 : 2) * NUMBERS) {
+    for (int b = 0; b < blocks; ++b, at += SIZE) {
+        for (int line = 0; line < SIZE; line += 64) prefetch(at + AHEAD + line);
         Codes codes[8];
         if constexpr (BITS == 4) {
             for (int v = 0; v < 4; ++v) {
@@ -60,14 +64,18 @@ void panel(const uint8_t* at, int blocks, float zero, Quantised x, int row, Floa
 
 using Panel = void (*)(const uint8_t*, int, float, Quantised, int, Floats*);
 
-// For 8, 4, 2 and 1 rows.
-template <int BITS, bool WIDE, bool ZERO>
-constexpr Panel by_rows[4] = {panel<BITS, WIDE, ZERO, 8>, panel<BITS, WIDE, ZERO, 4>, panel<BITS, WIDE, ZERO, 2>,
-                              panel<BITS, WIDE, ZERO, 1>};
+template <int BITS, bool WIDE, bool ZERO, typename = std::make_integer_sequence<int, MOST>>
+struct Counts;
+
+// For 1 to MOST rows.
+template <int BITS, bool WIDE, bool ZERO, int... ROWS>
+struct Counts<BITS, WIDE, ZERO, std::integer_sequence<int, ROWS...>> {
+    static constexpr Panel kernels[] = {panel<BITS, WIDE, ZERO, ROWS + 1>...};
+};
 
 template <int BITS, bool WIDE>
 const Panel* by_zero(const Matrix& w) {
-    return w.zero < 0 ? by_rows<BITS, WIDE, false> : by_rows<BITS, WIDE, true>;
+    return w.zero < 0 ? Counts<BITS, WIDE, false>::kernels : Counts<BITS, WIDE, true>::kernels;
 }
 
 const Panel* kernels(const Matrix& w) {
@@ -108,16 +116,17 @@ void quantise(const float* x, int in, int terms, Quantised to, int row, int firs
 
 void multiply(const Matrix& w, Quantised x, int rows, float* y, int first, int last) {
     const Panel* kernel = kernels(w);
-    const int blocks = w.in / BLOCK, terms = w.terms;
+    const int blocks = w.in / BLOCK, terms = w.terms, groups = (rows * terms + MOST - 1) / MOST;
     for (int p = first; p < last; ++p) {
         const int width = std::min(LANES, w.out - p * LANES);
         float bias[LANES] = {};
         if (w.bias) std::copy_n(w.bias + p * LANES, width, bias);
-        for (int term = 0, count; term < rows * terms; term += count) {
-            int which = 0;
-            for (count = MOST; count > rows * terms - term; count /= 2) ++which;
+        // Groups of nearly the same size, a row's terms together.
+        for (int row = 0, group = 0; row < rows; ++group) {
+            const int next = rows * (group + 1) / groups, term = row * terms, count = (next - row) * terms;
+            row = next;
             Floats out[MOST];
-            kernel[which](w.panels + p * panel_bytes(w), blocks, float(w.zero), x, term, out);
+            kernel[count - 1](w.panels + p * panel_bytes(w), blocks, float(w.zero), x, term, out);
             for (int t = 0; t < count; t += terms) {
                 Floats sum = terms == 2 ? add(out[t], out[t + 1]) : out[t];
                 if (w.bias) sum = add(sum, load(bias));

@@ -13,28 +13,38 @@ namespace {
 
 constexpr size_t MOST_PARTIAL = 1 << 24;  // numbers, of partial results of attention
 
-// Memory that grows and stays, for one calling thread.
+// Memory that grows and stays, for one calling thread; from the start of a cache line, so that no vector lies across
+// two of them.
 template <typename Number>
 class Space {
   public:
     Number* of(size_t size) {
-        if (held_.size() < size) held_.resize(size);
-        return held_.data();
+        constexpr size_t LINE = 64;
+        if (held_.size() < size + LINE / sizeof(Number)) held_.resize(size + LINE / sizeof(Number));
+        const auto address = reinterpret_cast<uintptr_t>(held_.data());
+        return reinterpret_cast<Number*>((address + LINE - 1) / LINE * LINE);
     }
 
   private:
     std::vector<Number> held_;
 };
 
-struct Scratch {
-    Space<float> fused, partial, mixed, added, wide, thread, numbers;
-    Space<int8_t> codes;
-
-    Quantised quantised(int rows, int in) {
+class Codes8 {
+  public:
+    Quantised of(int rows, int in) {
         const size_t groups = size_t(rows) * (in / BLOCK);
-        float* both = numbers.of(2 * groups);
-        return {codes.of(size_t(rows) * in), both, both + groups};
+        float* both = numbers_.of(2 * groups);
+        return {codes_.of(size_t(rows) * in), both, both + groups};
     }
+
+  private:
+    Space<float> numbers_;
+    Space<int8_t> codes_;
+};
+
+struct Scratch {
+    Space<float> fused, partial, mixed, added, wide, thread;
+    Codes8 outer, inner;
 };
 
 Scratch& scratch() {
@@ -51,6 +61,21 @@ struct Share {
         last = int(count * int64_t(me + 1) / all);
     }
 };
+
+// Rows of one slot, one after the other, whose attention is one piece of work.
+struct Block {
+    int first, count;
+};
+
+std::vector<Block> blocks_of(const Rows& rows, int most) {
+    std::vector<Block> blocks;
+    for (int r = 0; r < rows.count; ++r) {
+        const bool joins = r && rows.slots[r] == rows.slots[r - 1] && blocks.back().count < most;
+        if (joins) ++blocks.back().count;
+        else blocks.push_back({r, 1});
+    }
+    return blocks;
+}
 
 // y = x / √(mean x² + eps) · weight; x and y may be the same.
 void rms_norm(const float* x, const float* weight, int width, float eps, float* y) {
@@ -125,7 +150,9 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
     int splits = count * n.kv_heads < 4 * threads ? (longest + SECTION - 1) / SECTION : 1;
     if (size_t(count) * n.heads * splits * part > MOST_PARTIAL) splits = 1;
     Scratch& memory = scratch();
-    const Quantised quantised = memory.quantised(2 * count, std::max({n.hidden, mixed_width, n.ffn}));
+    // What the stream gives to a product, and what attention and MLP give: one is written while the other is read.
+    const Quantised outer = memory.outer.of(2 * count, n.hidden);
+    const Quantised inner = memory.inner.of(2 * count, std::max(mixed_width, n.ffn));
     float *fused = memory.fused.of(size_t(count) * width), *mixed = memory.mixed.of(size_t(count) * mixed_width);
     float *added = memory.added.of(size_t(count) * n.hidden), *wide = memory.wide.of(size_t(count) * 2 * n.ffn);
     float* partial = memory.partial.of(size_t(count) * n.heads * splits * part);
@@ -133,6 +160,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
     const int room = std::max(n.hidden, 2 * SECTION * n.dim + part) + LANES;
     float* spaces = memory.thread.of(size_t(threads) * room);
     const Section each = section_for(n.dim);
+    const std::vector<Block> blocks = blocks_of(rows, std::clamp(count * n.kv_heads / (4 * threads), 1, LOOKS));
     Team& team = Team::only();
 
     // Adds what the last part made to the stream, then norms and quantises the stream for the next one.
@@ -147,11 +175,28 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                 for (int i = 0; i < n.hidden; i += LANES) store(stream + i, add(load(stream + i), load(more + i)));
             }
             if (norm) rms_norm(stream, norm, n.hidden, n.eps, space);
-            quantise(norm ? space : stream, n.hidden, terms, quantised, r, 0, n.hidden / BLOCK);
+            quantise(norm ? space : stream, n.hidden, terms, outer, r, 0, n.hidden / BLOCK);
         }
     };
     const auto place_of = [&](int r, int kv, int position) {
         return (int64_t(rows.slots[r]) * n.kv_heads + kv) * cache.head + int64_t(position) * n.dim;
+    };
+
+    // Whether the heads of a KV head are whole blocks of the next product's input.
+    const bool aligned = share * n.dim % BLOCK == 0;
+    // Takes the sections' results of the heads at one KV head together, and divides by the mass.
+    const auto finish = [&](const Layer& layer, int r, int kv) {
+        const int seen = rows.positions[r] + 1, start = layer.window ? std::max(0, seen - layer.window) : 0;
+        const int begin = splits == 1 ? 0 : start / SECTION, end = splits == 1 ? 1 : (seen - 1) / SECTION + 1;
+        float* row = mixed + size_t(r) * mixed_width;
+        for (int head = kv * share; head < (kv + 1) * share; ++head) {
+            float* sum = partial + ((size_t(r) * n.heads + head) * splits + begin) * part;
+            for (int s = 1; s < end - begin; ++s) fold(sum, sum + size_t(s) * part, n.dim);
+            const Floats inverse = same(1 / sum[n.dim + 1]);
+            for (int i = 0; i < n.dim; i += LANES) store(row + head * n.dim + i, mul(load(sum + i), inverse));
+        }
+        const int blocks = share * n.dim / BLOCK;
+        if (aligned) quantise(row, mixed_width, layer.output.terms, inner, r, kv * blocks, (kv + 1) * blocks);
     };
 
     team.run(threads, [&](int me) {
@@ -166,7 +211,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                 team.meet();
                 watch.note(ROWS);
             }
-            product(me, layer.qkv, quantised, count, fused);
+            product(me, layer.qkv, outer, count, fused);
             team.meet();
             watch.note(PRODUCTS);
 
@@ -194,67 +239,76 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
 
             // Later rows of a prompt see more: dealt out in turn, so that the threads end together. Sections are
             // alike, and stand side by side in memory, so each thread takes neighbours.
-            const int items = count * n.kv_heads * splits, step = splits == 1 ? team.size() : 1;
+            const int items = int(blocks.size()) * n.kv_heads * splits, step = splits == 1 ? team.size() : 1;
             const Share range(items, me);
             const int begin = splits == 1 ? me : range.first, end = splits == 1 ? items : range.last;
-            const auto reach_of = [&](int item) {
-                const int r = item / splits / n.kv_heads, split = item % splits, seen = rows.positions[r] + 1;
-                const int64_t place = place_of(r, item / splits % n.kv_heads, 0);
-                const uint8_t* hidden = rows.hidden ? rows.hidden + size_t(r) * longest : nullptr;
-                const int from = layer.window ? std::max(0, seen - layer.window) : 0;
-                Reach reach{keys + place, values + place, from, seen, hidden};
-                if (splits > 1) {
-                    reach.start = std::max(reach.start, split * SECTION);
-                    reach.end = std::min(seen, (split + 1) * SECTION);
+            const auto item_of = [&](int number, Item& item) {
+                const Block& block = blocks[number / splits / n.kv_heads];
+                const int kv = number / splits % n.kv_heads, split = number % splits;
+                const int64_t place = place_of(block.first, kv, 0);
+                item.keys = keys + place, item.values = values + place, item.count = block.count;
+                for (int i = 0; i < block.count; ++i) {
+                    const int r = block.first + i, seen = rows.positions[r] + 1, head = kv * share;
+                    Look& look = item.rows[i];
+                    look.queries = fused + size_t(r) * width + head * n.dim;
+                    look.start = layer.window ? std::max(0, seen - layer.window) : 0, look.end = seen;
+                    look.hidden = rows.hidden ? rows.hidden + size_t(r) * longest : nullptr;
+                    look.out = partial + ((size_t(r) * n.heads + head) * splits + split) * part;
+                    if (splits > 1) {
+                        look.start = std::max(look.start, split * SECTION);
+                        look.end = std::min(seen, (split + 1) * SECTION);
+                    }
+                    item.start = i ? std::min(item.start, look.start) : look.start;
+                    item.end = i ? std::max(item.end, look.end) : look.end;
                 }
-                return reach;
             };
-            for (int item = begin; item < end; item += step) {
-                const int first_head = item / splits * share;  // of all rows' heads
-                sections(each, fused + size_t(first_head / n.heads) * width + first_head % n.heads * n.dim, share,
-                         n.scale, n.dim, reach_of(item), reach_of(item + step < end ? item + step : item),
-                         partial + (size_t(first_head) * splits + item % splits) * part, splits * part, space);
+            Item now, coming;
+            if (begin < end) item_of(begin, coming);
+            for (int number = begin; number < end; number += step) {
+                now = coming;
+                if (number + step < end) item_of(number + step, coming);
+                sections(each, share, n.scale, n.dim, now, coming, splits * part, space);
+                for (int i = 0; splits == 1 && i < now.count; ++i)
+                    finish(layer, blocks[number / n.kv_heads].first + i, number % n.kv_heads);
             }
             team.meet();
             watch.note(ATTENTION);
 
-            const Share heads(count * n.heads, me);
-            for (int item = heads.first; item < heads.last; ++item) {
-                const int r = item / n.heads;
-                const int seen = rows.positions[r] + 1, start = layer.window ? std::max(0, seen - layer.window) : 0;
-                const int begin = splits == 1 ? 0 : start / SECTION, end = splits == 1 ? 1 : (seen - 1) / SECTION + 1;
-                float *sum = partial + (size_t(item) * splits + begin) * part, *to = mixed + size_t(item) * n.dim;
-                for (int s = 1; s < end - begin; ++s) fold(sum, sum + size_t(s) * part, n.dim);
-                const Floats inverse = same(1 / sum[n.dim + 1]);
-                for (int i = 0; i < n.dim; i += LANES) store(to + i, mul(load(sum + i), inverse));
+            if (splits > 1) {
+                const Share finished(count * n.kv_heads, me);
+                for (int item = finished.first; item < finished.last; ++item)
+                    finish(layer, item / n.kv_heads, item % n.kv_heads);
             }
-            team.meet();
-            for (int r = mine.first; r < mine.last; ++r)
-                quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, quantised, r, 0,
-                         mixed_width / BLOCK);
-            team.meet();
+            if (!aligned) {
+                team.meet();
+                for (int r = mine.first; r < mine.last; ++r)
+                    quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, inner, r, 0,
+                             mixed_width / BLOCK);
+            }
+            if (splits > 1 || !aligned) team.meet();
             watch.note(ROWS);
-            product(me, layer.output, quantised, count, added);
+            product(me, layer.output, inner, count, added);
             team.meet();
             watch.note(PRODUCTS);
             renew(me, taps.attention, layer.attention_post_norm, layer.mlp_norm, layer.gate_up.terms, true);
             team.meet();
             watch.note(ROWS);
-            product(me, layer.gate_up, quantised, count, wide);
-            team.meet();
+            // Each thread activates the columns that it made.
+            const Share groups(n.ffn / BLOCK, me);
+            for (int half = 0; half < 2; ++half) {
+                const int begin = half * n.ffn / LANES, each = BLOCK / LANES;
+                multiply(layer.gate_up, outer, count, wide, begin + groups.first * each, begin + groups.last * each);
+            }
             watch.note(PRODUCTS);
-
-            const int groups = n.ffn / BLOCK;
-            const Share blocks(count * groups, me);
-            for (int item = blocks.first; item < blocks.last; ++item) {
-                const int r = item / groups, b = item % groups;
+            for (int r = 0; r < count; ++r) {
                 float* gate = wide + size_t(r) * 2 * n.ffn;
-                activate(n.activation, gate + b * BLOCK, gate + n.ffn + b * BLOCK);
-                quantise(gate, n.ffn, layer.down.terms, quantised, r, b, b + 1);
+                for (int b = groups.first; b < groups.last; ++b)
+                    activate(n.activation, gate + b * BLOCK, gate + n.ffn + b * BLOCK);
+                quantise(gate, n.ffn, layer.down.terms, inner, r, groups.first, groups.last);
             }
             team.meet();
             watch.note(ROWS);
-            product(me, layer.down, quantised, count, added);
+            product(me, layer.down, inner, count, added);
             team.meet();
             watch.note(PRODUCTS);
             const Layer& next = n.layers[index + 1 < last ? index + 1 : index];
@@ -266,7 +320,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
 }
 
 void unembed(const Matrix& head, const float* norm, float eps, const float* x, int count, float* logits, int threads) {
-    const Quantised quantised = scratch().quantised(2 * count, head.in);
+    const Quantised quantised = scratch().outer.of(2 * count, head.in);
     float* space = scratch().thread.of(head.in);
     for (int r = 0; r < count; ++r) {
         rms_norm(x + size_t(r) * head.in, norm, head.in, eps, space);
