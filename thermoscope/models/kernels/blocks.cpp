@@ -130,9 +130,14 @@ void multiply(const Matrix& w, Quantised x, int rows, float* y, int first, int l
             for (int t = 0; t < count; t += terms) {
                 Floats sum = terms == 2 ? add(out[t], out[t + 1]) : out[t];
                 if (w.bias) sum = add(sum, load(bias));
-                float lanes[LANES];
-                store(lanes, sum);
-                std::copy_n(lanes, width, y + size_t((term + t) / terms) * w.out + p * LANES);
+                float* to = y + size_t((term + t) / terms) * w.out + p * LANES;
+                if (width == LANES) {
+                    store(to, sum);
+                } else {
+                    float lanes[LANES];
+                    store(lanes, sum);
+                    std::copy_n(lanes, width, to);
+                }
             }
         }
     }

@@ -29,7 +29,8 @@ class Space {
     std::vector<Number> held_;
 };
 
-class Codes8 {
+// Room for quantised rows.
+class Codes {
   public:
     Quantised of(int rows, int in) {
         const size_t groups = size_t(rows) * (in / BLOCK);
@@ -44,7 +45,7 @@ class Codes8 {
 
 struct Scratch {
     Space<float> fused, partial, mixed, added, wide, thread;
-    Codes8 outer, inner;
+    Codes outer, inner;
 };
 
 Scratch& scratch() {
