@@ -10,10 +10,10 @@ from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.sequence import Sequence
 
 PREFILL_CHUNK = 128  # tokens of prompts in a step at most
-BESIDE = 16  # the same for each prompt that is being read, while others speak and wait for the step
+BESIDE = 12  # the same for each prompt that is being read, while others speak and wait for the step
 LEAST = 4  # the same however far into its prompt a chunk stands
 ATTENTION = (
-    6.4  # what an operation of attention takes in operations of a product (docs/decisions/many-clients.md)
+    3.6  # what an operation of attention takes in operations of a product (docs/decisions/many-clients.md)
 )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 import time
@@ -40,8 +41,12 @@ def serve(
     model.runner.queue, model.runner.timeout = options.queue, options.timeout
     print(f"{model.name} ({model.precision}) answers at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     logs.start(options.log)
+    server = Server(model, replace(options, hosts=(host, *(options.hosts or ()))))
+    # What is here now stays: to look through it for garbage would take a tenth of a second, again and again.
+    gc.collect()
+    gc.freeze()
     with contextlib.suppress(KeyboardInterrupt):  # how uvicorn ends after a graceful stop
-        Server(model, replace(options, hosts=(host, *(options.hosts or ())))).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def open_port(host: str, port: int) -> socket.socket:
