@@ -1,7 +1,9 @@
 """Who is measured here: Thermoscope in a process of its own, and new processes of it."""
 
 import contextlib
+import gc
 import os
+import queue
 import resource
 import shutil
 import socket
@@ -63,10 +65,21 @@ class Ours:
         return [token for token in range(tokenizer.vocab_size) if tokenizer.is_control(token)]
 
     def chat(self, *, texts: Sequence[str], tokens: int) -> float:
-        """Seconds for greedy answers of so many tokens, one after the other."""
+        """Seconds for greedy answers of so many tokens, one after the other, doing what the server does for them:
+        no step is recorded, and what was there at the start is looked through for garbage no more.
+        """
+        from thermoscope.engine.request import Request, Sampling
+
+        gc.collect()
+        gc.freeze()
+        sampling = Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True)
         since = time.perf_counter()
         for text in texts:
-            self.lm.chat(text, temperature=0, max_tokens=tokens, ignore_eos=True)
+            arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            prompt = self.lm.tokenizer.chat([{"role": "user", "content": text}])
+            self.lm.runner.submit(Request(prompt=prompt, sampling=sampling, record=False), arrived.put)
+            while arrived.get().finish_reason is None:
+                pass
         return time.perf_counter() - since
 
     def decode(
