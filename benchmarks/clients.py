@@ -59,38 +59,63 @@ class Server:
             **more,
         }
         where = urlsplit(self.url)
-        reader, writer = await asyncio.open_connection(where.hostname, where.port)
         data = json.dumps(body).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         heard = heard or Heard()
+        listener = _Listener(heard)
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: listener, where.hostname, where.port
+        )
         heard.sent = time.perf_counter()
         try:
-            writer.write(head.encode() + data)
-            status = (await reader.readline()).split()[1]
-            while line := await reader.readline():
-                if line.startswith(b"data: {"):
-                    _take(heard, line[6:])
-                elif status != b"200" and line.startswith(b"{"):
-                    heard.error = line.decode()
+            transport.write(head.encode() + data)
+            await listener.ended
         finally:
             heard.ended = time.perf_counter()
-            writer.close()
+            transport.close()
         if not heard.error and (not heard.times or not heard.usage):
-            heard.error = f"{status.decode()}: the answer broke off"
+            heard.error = f"{listener.status.decode()}: the answer broke off"
         return heard
 
 
-def _take(heard: Heard, data: bytes) -> None:
-    """One event; only the first and those without text are parsed, which costs more than reading them."""
-    now = time.perf_counter()
-    if b'"content":"' in data and b'"content":""' not in data:
-        heard.times.append(now)
-        return
-    piece = json.loads(data)
-    if "error" in piece:
-        heard.error = json.dumps(piece["error"])
-    heard.usage = piece.get("usage") or heard.usage
+class _Listener(asyncio.Protocol):
+    """Hears an answer as it comes from the socket: reading lines would cost more than the server takes."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.status = b""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._heard = heard
+        self._rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        now = time.perf_counter()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._line(line, now)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._line(self._rest, time.perf_counter())
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def _line(self, line: bytes, now: float) -> None:
+        if line.startswith(b"data: {"):
+            self._event(line[6:], now)
+        elif not self.status:
+            self.status = [*line.split(), b"", b""][1]
+        elif self.status != b"200" and line.startswith(b"{"):
+            self._heard.error = line.decode()
+
+    def _event(self, data: bytes, now: float) -> None:
+        """One event; only the first and those without text are parsed, which costs more than reading them."""
+        if b'"content":"' in data and b'"content":""' not in data:
+            self._heard.times.append(now)
+            return
+        piece = json.loads(data)
+        if "error" in piece:
+            self._heard.error = json.dumps(piece["error"])
+        self._heard.usage = piece.get("usage") or self._heard.usage
 
 
 async def closed_loop(

@@ -65,8 +65,8 @@ class Ours:
         return [token for token in range(tokenizer.vocab_size) if tokenizer.is_control(token)]
 
     def chat(self, *, texts: Sequence[str], tokens: int) -> float:
-        """Seconds for greedy answers of so many tokens, one after the other, doing what the server does for them:
-        no step is recorded, and what was there at the start is looked through for garbage no more.
+        """Seconds for greedy answers of so many tokens, one by one, as the server gives them: no step
+        is recorded, and what was there at the start is looked through for garbage no more.
         """
         from thermoscope.engine.request import Request, Sampling
 

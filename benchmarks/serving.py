@@ -168,16 +168,20 @@ async def without_http(
     server: Server, texts: Texts, arguments: argparse.Namespace, bare: Worker
 ) -> dict[str, Any]:
     """Tokens a second of one client, and of the engine that is asked directly; they take turns."""
-    seconds: dict[str, list[float]] = {"http": [], "bare": []}
-    for _ in range(3 * arguments.requests):
+    requests = arguments.requests
+    rates: dict[str, list[float]] = {"http": [], "bare": []}
+    for _ in range(4):
         taken, heard = await closed_loop(
-            1, 1, lambda _: server.ask(texts(arguments.prompt), arguments.tokens)
+            1, requests, lambda _: server.ask(texts(arguments.prompt), arguments.tokens)
         )
         _check("ours", heard)
-        seconds["http"].append(taken)
-        asked = [texts(arguments.prompt)]
-        seconds["bare"].append(bare.ask("chat", texts=asked, tokens=arguments.tokens))
-    return {f"{name}_one": arguments.tokens / median(each) for name, each in seconds.items()}
+        asked = [texts(arguments.prompt) for _ in range(requests)]
+        for name, seconds in (
+            ("http", taken),
+            ("bare", bare.ask("chat", texts=asked, tokens=arguments.tokens)),
+        ):
+            rates[name].append(requests * arguments.tokens / seconds)
+    return {f"{name}_one": median(each) for name, each in rates.items()}
 
 
 async def long_prompt(server: Server, texts: Texts, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -46,10 +46,14 @@ class Answer(Protocol):
         """End it; without effect once it is complete."""
 
 
-async def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
-    """Pieces that each say something beside: under which id a trace is kept."""
-    async for piece in pieces:
-        yield joined(piece, tag)
+def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
+    """Pieces that each say something beside, if there is something: under which id a trace is kept."""
+
+    async def each() -> Pieces:
+        async for piece in pieces:
+            yield joined(piece, tag)
+
+    return each() if tag else pieces
 
 
 class Stream(EventSourceResponse):
@@ -71,5 +75,5 @@ class Stream(EventSourceResponse):
             self._answers.cancel()
 
 
-def _json(payload: dict[str, Any]) -> str:
-    return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# `json.dumps` would make one for every token.
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
