@@ -1,5 +1,6 @@
 """Whatever is sent: an answer, or a refusal that blames the request. Nothing is the server's own fault."""
 
+import contextlib
 import http.client
 import json
 import random
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.server.faults.conftest import body as chat
 from tests.server.scripted import wait_until
 
 CHAT = {
@@ -213,3 +215,44 @@ def test_a_body_beyond_the_bound(server, path, chunked):
     assert response.status == 413
     assert "8388608 bytes" in json.loads(response.read())["error"]["message"]
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"X: " + b"x" * 60_000 + b"\r\n\r\n", 200),
+        (b"X: y\r\n" * 9_000 + b"\r\n", 200),
+        (b"X: " + b"x" * 66_000 + b"\r\n\r\n", 431),
+        (b"X: " + b"x" * 90_000, 431),
+        (b"X-Request: 0123456789\r\n" * 4_000, 431),
+        (b"X: \x00\r\n\r\n", 400),
+    ],
+    ids=["long line", "many lines", "too long a line", "a line without end", "too many lines", "no HTTP"],
+)
+def test_a_head_is_bounded_and_refused_in_the_form_of_all_errors(server, lines, status):
+    with server.socket() as sock:
+        sock.settimeout(10)
+        with contextlib.suppress(ConnectionError):  # it may be refused before all of it is sent
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + lines)
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    if status != 200:
+        assert b"content-type: application/json" in head
+        assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
+def test_what_is_no_http_behind_a_question_spoils_no_answer(server):
+    """Once an answer is under way, what cannot be read ends the connection and writes nothing into it."""
+    body = json.dumps(chat(max_tokens=200, stream=True)).encode()
+    head = POST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with server.socket() as sock:
+        sock.settimeout(10)
+        sock.sendall(head + body)
+        answer = sock.recv(65536)
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(b"\x00\x01 no request\r\n\r\n")
+            answer += b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"HTTP/1.1") == 1
+    wait_until(server.idle, 20)
