@@ -28,7 +28,7 @@ from thermoscope.planning.latency.formats import FORMATS
 from thermoscope.planning.latency.prediction import Request, predict
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int4")
-PROMPT, TOKENS, REPEATS = 128, 32, 5
+PROMPT, TOKENS, REPEATS, BATCHES = 128, 32, 4, (1, 8)
 
 
 class Case(NamedTuple):
@@ -54,31 +54,42 @@ def calibrated(precision: Precision) -> machine.Profile:
 
 
 def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
-    """A profile, then a step and a prompt for each sequence, at batch 1 and 8."""
+    """A step and a prompt for each sequence, at batch 1 and 8, predicted and measured.
+
+    What is measured lies to both sides of the calibration in time, for the machine's own speed moves.
+    """
+    shape, before = timed(model, precision)
     # In a process of its own: pools of threads that it leaves would slow what is measured next.
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         profile = pool.submit(calibrated, precision).result()
+    _, after = timed(model, precision)
+    kept = calibration.FORMAT_OF[precision]
+    for batch in BATCHES:
+        request = Request(
+            shape=shape, device=profile.device, framework=machine.framework(kept), precision="bf16",
+            format=FORMATS[kept], cache="fp16", batch=batch, prompt=PROMPT, answer=TOKENS,
+        )  # fmt: skip
+        found = predict(request, profile)
+        for phase, predicted in (("decode", found.each), ("prefill", found.first)):
+            case = Case(precision, batch, phase)
+            band = profile.band(request, predicted, phase)  # type: ignore[arg-type]
+            real = median(before[case] + after[case])
+            yield case, Pair(predicted, real, band.low <= real <= band.high)
+
+
+def timed(model: str, precision: Precision) -> tuple[Architecture, dict[Case, list[float]]]:
+    """The model's shape, and seconds of steps and of prompts, one for each sequence of a batch."""
+    taken: dict[Case, list[float]] = defaultdict(list)
     with load(model, precision=precision, slots=8, context=1024) as lm:
-        shape = Architecture.of(lm.config, model)
         prompts = [measure.prompt(lm, PROMPT, client=client) for client in range(8)]
-        kept = calibration.FORMAT_OF[precision]
-        for batch in (1, 8):
-            request = Request(
-                shape=shape, device=profile.device, framework=machine.framework(kept), precision="bf16",
-                format=FORMATS[kept], cache="fp16", batch=batch, prompt=PROMPT, answer=TOKENS,
-            )  # fmt: skip
-            found = predict(request, profile)
-            steps, firsts = [], []
+        for batch in BATCHES:
             for _ in range(REPEATS):
-                steps += _steps(lm, prompts[0], batch)
+                taken[Case(precision, batch, "decode")] += _steps(lm, prompts[0], batch)
                 since = time.perf_counter()
                 for each in prompts[:batch]:
                     measure.prefill(lm, each)
-                firsts.append(time.perf_counter() - since)
-            for phase, predicted, taken in (("decode", found.each, steps), ("prefill", found.first, firsts)):
-                band = profile.band(request, predicted, phase)  # type: ignore[arg-type]
-                real = median(taken)
-                yield Case(precision, batch, phase), Pair(predicted, real, band.low <= real <= band.high)
+                taken[Case(precision, batch, "prefill")].append(time.perf_counter() - since)
+        return Architecture.of(lm.config, model), taken
 
 
 def _steps(lm: LanguageModel, prompt: Sequence[int], batch: int) -> list[float]:
