@@ -170,7 +170,7 @@ def test_a_chat_and_its_stream_say_the_same(client):
     (choice,) = whole.choices
     assert said == choice.message.content
     tokens = choice.logprobs.content
-    assert len(tokens) == 12
+    assert 4 < len(tokens) <= 12  # it may end before
     assert all(len(each.top_logprobs) == 3 for each in tokens)
     steps = choice.thermoscope["steps"]
     streamed = [step for piece in pieces for each in piece.choices for step in each.thermoscope["steps"]]
@@ -206,7 +206,8 @@ def test_tools_go_through(peer, client):
     }  # fmt: skip
     (choice,) = client.chat.completions.create(**asked).choices
     (call,) = choice.message.tool_calls
-    assert choice.finish_reason == "tool_calls"
+    # As OpenAI has it, an answer that had to be one named call ends with `stop`; here it is what the peer says.
+    assert choice.finish_reason == ("stop" if peer[0] == "vllm" else "tool_calls")
     assert call.function.name == "weather"
     assert isinstance(json.loads(call.function.arguments)["city"], str)
     names, arguments = [], ""
