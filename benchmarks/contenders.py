@@ -78,8 +78,9 @@ class Ours:
             arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
             prompt = self.lm.tokenizer.chat([{"role": "user", "content": text}])
             self.lm.runner.submit(Request(prompt=prompt, sampling=sampling, record=False), arrived.put)
-            while arrived.get().finish_reason is None:
-                pass
+            for _ in range(tokens):
+                if isinstance(item := arrived.get(), Exception):
+                    raise item
         return time.perf_counter() - since
 
     def decode(

@@ -174,7 +174,7 @@ async def without_http(
         taken, heard = await closed_loop(
             1, requests, lambda _: server.ask(texts(arguments.prompt), arguments.tokens)
         )
-        _check("ours", heard)
+        _check("ours", heard, arguments.tokens)
         asked = [texts(arguments.prompt) for _ in range(requests)]
         for name, seconds in (
             ("http", taken),
@@ -224,10 +224,12 @@ async def constrained(server: Server, texts: Texts, arguments: argparse.Namespac
     return {"free": rates[0], "constrained": rates[1]}
 
 
-def _check(name: str, heard: list[Heard]) -> None:
+def _check(name: str, heard: list[Heard], tokens: int | None = None) -> None:
     for each in heard:
         if each.error:
             raise ThermoscopeError(f"{name}: {each.error.strip()}")
+        if tokens is not None and each.tokens != tokens:
+            raise ThermoscopeError(f"{name}: got {each.tokens} tokens, expected {tokens}.")
 
 
 def report(rounds: list[dict[str, Any]], arguments: argparse.Namespace) -> list[Line]:

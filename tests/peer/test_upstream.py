@@ -206,7 +206,7 @@ def test_tools_go_through(peer, client):
     }  # fmt: skip
     (choice,) = client.chat.completions.create(**asked).choices
     (call,) = choice.message.tool_calls
-    # As OpenAI has it, an answer that had to be one named call ends with `stop`; here it is what the peer says.
+    # As OpenAI has it, an answer that had to be one named call ends with `stop`: what the peer says goes on.
     assert choice.finish_reason == ("stop" if peer[0] == "vllm" else "tool_calls")
     assert call.function.name == "weather"
     assert isinstance(json.loads(call.function.arguments)["city"], str)

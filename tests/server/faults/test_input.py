@@ -222,12 +222,11 @@ def test_a_body_beyond_the_bound(server, path, chunked):
     [
         (b"X: " + b"x" * 60_000 + b"\r\n\r\n", 200),
         (b"X: y\r\n" * 9_000 + b"\r\n", 200),
-        (b"X: " + b"x" * 66_000 + b"\r\n\r\n", 431),
-        (b"X: " + b"x" * 90_000, 431),
-        (b"X-Request: 0123456789\r\n" * 4_000, 431),
+        (b"X: " + b"x" * 90_000, 400),
+        (b"X-Request: 0123456789\r\n" * 4_000, 400),
         (b"X: \x00\r\n\r\n", 400),
     ],
-    ids=["long line", "many lines", "too long a line", "a line without end", "too many lines", "no HTTP"],
+    ids=["long line", "many lines", "a line without end", "too many lines", "no HTTP"],
 )
 def test_a_head_is_bounded_and_refused_in_the_form_of_all_errors(server, lines, status):
     with server.socket() as sock:
@@ -243,16 +242,17 @@ def test_a_head_is_bounded_and_refused_in_the_form_of_all_errors(server, lines, 
 
 
 def test_what_is_no_http_behind_a_question_spoils_no_answer(server):
-    """Once an answer is under way, what cannot be read ends the connection and writes nothing into it."""
+    """It waits until the answer has been given, and is then refused."""
     body = json.dumps(chat(max_tokens=200, stream=True)).encode()
     head = POST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     with server.socket() as sock:
-        sock.settimeout(10)
+        sock.settimeout(20)
         sock.sendall(head + body)
         answer = sock.recv(65536)
-        with contextlib.suppress(ConnectionError):
-            sock.sendall(b"\x00\x01 no request\r\n\r\n")
-            answer += b"".join(iter(lambda: sock.recv(65536), b""))
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.count(b"HTTP/1.1") == 1
+        sock.sendall(b"\x00\x01 no request\r\n\r\n")
+        answer += b"".join(iter(lambda: sock.recv(65536), b""))
+    first, _, second = answer.partition(b"data: [DONE]")
+    assert first.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 400" not in first
+    assert b"HTTP/1.1 400" in second
     wait_until(server.idle, 20)

@@ -123,7 +123,7 @@ void multiply(const Matrix& w, Quantised x, int rows, float* y, int first, int l
         if (w.bias) std::copy_n(w.bias + p * LANES, width, bias);
         // Groups of nearly the same size, a row's terms together.
         for (int row = 0, group = 0; row < rows; ++group) {
-            const int next = rows * (group + 1) / groups, term = row * terms, count = (next - row) * terms;
+            const int next = int(int64_t(rows) * (group + 1) / groups), term = row * terms, count = (next - row) * terms;
             row = next;
             Floats out[MOST];
             kernel[count - 1](w.panels + p * panel_bytes(w), blocks, float(w.zero), x, term, out);

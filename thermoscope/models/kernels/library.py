@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 BLOCK = 32
-# What `spent` counts, in step.h's order; norms with rotations, activations and rounding.
+# What `spent` counts, in step.h's order; norms with rotations, activations and most of the rounding.
 PARTS = ("products", "attention", "norms")
 
 
@@ -148,8 +148,14 @@ class Library:
         return self.threads if numbers > self.ALONE else 1
 
     def fault(self) -> str | None:
-        """What is wrong with it, told by one product of whole numbers, which must come out exact."""
-        rows, out, columns = 3, 16, 2 * BLOCK
+        """What is wrong with it, told by products of whole numbers, which must come out exact.
+
+        One to eight rows, each of which the compiler made code of its own for.
+        """
+        return next(filter(None, map(self._fault_of, range(1, 9))), None)
+
+    def _fault_of(self, rows: int) -> str | None:
+        out, columns = 16, 2 * BLOCK
         codes = [(7 * i + 3) % 16 for i in range(out * columns)]
         # One 127 in every group makes its scale 1, so that each number is its own code.
         x = [127 if i % BLOCK == 0 else 5 * i % 255 - 127 for i in range(rows * columns)]

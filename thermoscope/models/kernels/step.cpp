@@ -64,18 +64,18 @@ struct Share {
 };
 
 // Rows of one slot, one after the other, whose attention is one piece of work.
-struct Block {
+struct Run {
     int first, count;
 };
 
-std::vector<Block> blocks_of(const Rows& rows, int most) {
-    std::vector<Block> blocks;
+std::vector<Run> runs_of(const Rows& rows, int most) {
+    std::vector<Run> runs;
     for (int r = 0; r < rows.count; ++r) {
-        const bool joins = r && rows.slots[r] == rows.slots[r - 1] && blocks.back().count < most;
-        if (joins) ++blocks.back().count;
-        else blocks.push_back({r, 1});
+        const bool joins = r && rows.slots[r] == rows.slots[r - 1] && runs.back().count < most;
+        if (joins) ++runs.back().count;
+        else runs.push_back({r, 1});
     }
-    return blocks;
+    return runs;
 }
 
 // y = x / √(mean x² + eps) · weight; x and y may be the same.
@@ -157,11 +157,10 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
     float *fused = memory.fused.of(size_t(count) * width), *mixed = memory.mixed.of(size_t(count) * mixed_width);
     float *added = memory.added.of(size_t(count) * n.hidden), *wide = memory.wide.of(size_t(count) * 2 * n.ffn);
     float* partial = memory.partial.of(size_t(count) * n.heads * splits * part);
-    // For each thread; the last lanes keep two from writing to the same cache line.
-    const int room = std::max(n.hidden, 2 * SECTION * n.dim + part) + LANES;
+    const int room = std::max(n.hidden, 2 * SECTION * n.dim + part);  // for each thread
     float* spaces = memory.thread.of(size_t(threads) * room);
     const Section each = section_for(n.dim);
-    const std::vector<Block> blocks = blocks_of(rows, std::clamp(count * n.kv_heads / (4 * threads), 1, LOOKS));
+    const std::vector<Run> runs = runs_of(rows, std::clamp(count * n.kv_heads / (4 * threads), 1, LOOKS));
     Team& team = Team::only();
 
     // Adds what the last part made to the stream, then norms and quantises the stream for the next one.
@@ -240,16 +239,16 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
 
             // Later rows of a prompt see more: dealt out in turn, so that the threads end together. Sections are
             // alike, and stand side by side in memory, so each thread takes neighbours.
-            const int items = int(blocks.size()) * n.kv_heads * splits, step = splits == 1 ? team.size() : 1;
+            const int items = int(runs.size()) * n.kv_heads * splits, step = splits == 1 ? team.size() : 1;
             const Share range(items, me);
             const int begin = splits == 1 ? me : range.first, end = splits == 1 ? items : range.last;
             const auto item_of = [&](int number, Item& item) {
-                const Block& block = blocks[number / splits / n.kv_heads];
+                const Run& run = runs[number / splits / n.kv_heads];
                 const int kv = number / splits % n.kv_heads, split = number % splits;
-                const int64_t place = place_of(block.first, kv, 0);
-                item.keys = keys + place, item.values = values + place, item.count = block.count;
-                for (int i = 0; i < block.count; ++i) {
-                    const int r = block.first + i, seen = rows.positions[r] + 1, head = kv * share;
+                const int64_t place = place_of(run.first, kv, 0);
+                item.keys = keys + place, item.values = values + place, item.count = run.count;
+                for (int i = 0; i < run.count; ++i) {
+                    const int r = run.first + i, seen = rows.positions[r] + 1, head = kv * share;
                     Look& look = item.rows[i];
                     look.queries = fused + size_t(r) * width + head * n.dim;
                     look.start = layer.window ? std::max(0, seen - layer.window) : 0, look.end = seen;
@@ -270,7 +269,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                 if (number + step < end) item_of(number + step, coming);
                 sections(each, share, n.scale, n.dim, now, coming, splits * part, space);
                 for (int i = 0; splits == 1 && i < now.count; ++i)
-                    finish(layer, blocks[number / n.kv_heads].first + i, number % n.kv_heads);
+                    finish(layer, runs[number / n.kv_heads].first + i, number % n.kv_heads);
             }
             team.meet();
             watch.note(ATTENTION);
@@ -279,14 +278,14 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                 const Share finished(count * n.kv_heads, me);
                 for (int item = finished.first; item < finished.last; ++item)
                     finish(layer, item / n.kv_heads, item % n.kv_heads);
+                team.meet();
             }
             if (!aligned) {
-                team.meet();
                 for (int r = mine.first; r < mine.last; ++r)
                     quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, inner, r, 0,
                              mixed_width / BLOCK);
+                team.meet();
             }
-            if (splits > 1 || !aligned) team.meet();
             watch.note(ROWS);
             product(me, layer.output, inner, count, added);
             team.meet();
@@ -297,8 +296,9 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
             // Each thread activates the columns that it made.
             const Share groups(n.ffn / BLOCK, me);
             for (int half = 0; half < 2; ++half) {
-                const int begin = half * n.ffn / LANES, each = BLOCK / LANES;
-                multiply(layer.gate_up, outer, count, wide, begin + groups.first * each, begin + groups.last * each);
+                const int before = half * n.ffn / LANES, panels = BLOCK / LANES;
+                multiply(layer.gate_up, outer, count, wide, before + groups.first * panels,
+                         before + groups.last * panels);
             }
             watch.note(PRODUCTS);
             for (int r = 0; r < count; ++r) {
