@@ -37,6 +37,7 @@ from thermoscope.models.kernels.library import cores
 from thermoscope.models.store import locate
 
 SLOTS, CONTEXT = 8, 2048
+TURNS = 3  # of the servers in a round: the machine's own speed moves within seconds
 QUICK = {"rounds": 1, "tokens": 8, "prompt": 32, "requests": 1, "crowd": 2, "long": 300, "shared": 100}
 SCHEMA = {
     "type": "object",
@@ -141,13 +142,15 @@ async def one_round(
     """All figures once."""
     tokens, prompt = arguments.tokens, arguments.prompt
     figures: dict[str, Any] = {}
-    for name, server in up.items():
-        for key, clients in (("one", 1), ("eight", 8)):
+    for key, clients in (("one", 1), ("eight", 8)):
+        rates: dict[str, list[float]] = {name: [] for name in up}
+        for name, server in list(up.items()) * TURNS:
             seconds, heard = await closed_loop(
                 clients, arguments.requests, lambda _, server=server: server.ask(texts(prompt), tokens)
             )
-            _check(name, heard)
-            figures[f"{name}_{key}"] = sum(each.tokens for each in heard) / seconds
+            _check(name, heard, tokens)
+            rates[name].append(sum(each.tokens for each in heard) / seconds)
+        figures |= {f"{name}_{key}": median(each) for name, each in rates.items()}
     ours = up["ours"]
     figures |= await without_http(ours, texts, arguments, bare)
     seconds, heard = await closed_loop(32, arguments.crowd, lambda _: ours.ask(texts(prompt), tokens))
@@ -170,7 +173,7 @@ async def without_http(
     """Tokens a second of one client, and of the engine that is asked directly; they take turns."""
     requests = arguments.requests
     rates: dict[str, list[float]] = {"http": [], "bare": []}
-    for _ in range(4):
+    for _ in range(TURNS):
         taken, heard = await closed_loop(
             1, requests, lambda _: server.ask(texts(arguments.prompt), arguments.tokens)
         )
