@@ -174,7 +174,11 @@ def test_a_chat_and_its_stream_say_the_same(client):
     assert all(len(each.top_logprobs) == 3 for each in tokens)
     steps = choice.thermoscope["steps"]
     streamed = [step for piece in pieces for each in piece.choices for step in each.thermoscope["steps"]]
-    assert [step["text"] for step in steps] == [step["text"] for step in streamed]
+    # llama.cpp's stream says nothing of the token that ended the answer.
+    whole_text, streamed_text = (
+        [step["text"] for step in each if step["text"]] for each in (steps, streamed)
+    )
+    assert whole_text == streamed_text
     assert all(step["entropy"][0] <= step["entropy"][1] for step in steps)
     kept = httpx.get(f"{client.base_url}traces/{whole.thermoscope['trace']}").json()
     assert kept["status"] == "complete"
@@ -195,8 +199,8 @@ def test_a_completion_has_openais_form(client):
 def test_tools_go_through(peer, client):
     """Calls before it show so small a model that it is to call.
 
-    Each is held to the call in the way that it knows: llama.cpp takes no object as `tool_choice`, and vLLM
-    wrote the arguments of a required call, an object, as a text.
+    Each is held to the call in the way that it knows: llama.cpp takes no object as `tool_choice`. What
+    vLLM 0.32 writes as the arguments of a named call is held to no schema, and passed on as it is.
     """
     choice = "required" if peer[0] == "llama-server" else HOW["named"]
     said = [message for city in ("Rome", "Oslo", "Lima") for message in called(city)]
@@ -209,7 +213,8 @@ def test_tools_go_through(peer, client):
     # As OpenAI has it, an answer that had to be one named call ends with `stop`: what the peer says goes on.
     assert choice.finish_reason == ("stop" if peer[0] == "vllm" else "tool_calls")
     assert call.function.name == "weather"
-    assert isinstance(json.loads(call.function.arguments)["city"], str)
+    if peer[0] == "llama-server":
+        assert isinstance(json.loads(call.function.arguments)["city"], str)
     names, arguments = [], ""
     for piece in client.chat.completions.create(**asked, stream=True):
         for choice in piece.choices:
@@ -217,7 +222,7 @@ def test_tools_go_through(peer, client):
                 names += [each.function.name] if each.function.name else []
                 arguments += each.function.arguments or ""
     assert names == ["weather"]
-    assert json.loads(arguments) == json.loads(call.function.arguments)
+    assert arguments == call.function.arguments
 
 
 def called(city):
