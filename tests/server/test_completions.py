@@ -10,20 +10,10 @@ from .scripted import counts
 
 
 @pytest.fixture
-def lm(tiny_lm):
-    return tiny_lm
-
-
-@pytest.fixture
-def client(tiny_client):
-    return tiny_client
-
-
-@pytest.fixture
-def ask(client):
+def ask(tiny_client):
     def post(**fields):
         body = {"model": "gpt-4o", "prompt": "hello", "seed": 3, "max_tokens": 4} | fields
-        return client.post("/v1/completions", json=body)
+        return tiny_client.post("/v1/completions", json=body)
 
     return post
 
@@ -39,9 +29,9 @@ def said(lm, prompt, **sampling):
     return lm.generate(prompt, **({"seed": 3, "max_tokens": 4} | sampling))
 
 
-def test_an_answer_has_openais_shape(ask, lm):
+def test_an_answer_has_openais_shape(ask, tiny_lm):
     answer = ask().json()
-    reply = said(lm, "hello")
+    reply = said(tiny_lm, "hello")
     assert answer["id"].startswith("cmpl-")
     assert (answer["object"], answer["model"]) == ("text_completion", "gpt-4o")
     assert answer["choices"] == [
@@ -51,11 +41,11 @@ def test_an_answer_has_openais_shape(ask, lm):
     assert answer["usage"]["completion_tokens"] == reply.completion_tokens
 
 
-def test_sixteen_tokens_unless_asked_for(client, lm):
+def test_sixteen_tokens_unless_asked_for(tiny_client, tiny_lm):
     body = {"model": "gpt-4o", "prompt": "hello", "seed": 3, "thermoscope": {"ignore_eos": True}}
-    assert client.post("/v1/completions", json=body).json()["usage"]["completion_tokens"] == 16
+    assert tiny_client.post("/v1/completions", json=body).json()["usage"]["completion_tokens"] == 16
     long = body | {"prompt": "x" * 120}  # of 128
-    assert client.post("/v1/completions", json=long).json()["usage"]["completion_tokens"] == 8
+    assert tiny_client.post("/v1/completions", json=long).json()["usage"]["completion_tokens"] == 8
 
 
 @pytest.mark.parametrize(
@@ -68,10 +58,10 @@ def test_sixteen_tokens_unless_asked_for(client, lm):
     ],
 )
 @pytest.mark.parametrize("n", [1, 2])
-def test_every_form_of_prompt_is_answered_as_if_it_were_alone(ask, lm, prompt, texts, n):
+def test_every_form_of_prompt_is_answered_as_if_it_were_alone(ask, tiny_lm, prompt, texts, n):
     choices = ask(prompt=prompt, n=n).json()["choices"]
     assert [choice["index"] for choice in choices] == list(range(n * len(texts)))
-    expected = [trace.text for text in texts for trace in said(lm, text, n=n).traces]
+    expected = [trace.text for text in texts for trace in said(tiny_lm, text, n=n).traces]
     assert [choice["text"] for choice in choices] == expected
 
 
@@ -99,23 +89,23 @@ def test_streamed_is_what_plain_is(ask):
     assert all(chunk["object"] == "text_completion" and chunk["usage"] is None for chunk in chunks)
 
 
-def test_logprobs_of_prompt_and_answer_are_the_replays(ask, lm):
+def test_logprobs_of_prompt_and_answer_are_the_replays(ask, tiny_lm):
     choice = ask(prompt=[10, 20, 30], echo=True, logprobs=3).json()["choices"][0]
-    trace = said(lm, [10, 20, 30]).trace
+    trace = said(tiny_lm, [10, 20, 30]).trace
     tokens = [10, 20, 30, *trace.tokens]
-    looked = replay(lm.model, tokens, logits=True)
+    looked = replay(tiny_lm.model, tokens, logits=True)
     found = choice["logprobs"]
-    assert found["tokens"] == [lm.tokenizer.piece(token) for token in tokens]
+    assert found["tokens"] == [tiny_lm.tokenizer.piece(token) for token in tokens]
     assert found["token_logprobs"][0] is None
     assert found["token_logprobs"][1:] == pytest.approx(looked.logprobs.tolist(), abs=1e-4)
     assert found["top_logprobs"][0] is None
     for row, token, named in zip(looked.logits, tokens[1:], found["top_logprobs"][1:], strict=False):
         best = row.double().log_softmax(dim=0).topk(3)
         expected = {
-            lm.tokenizer.piece(each): value
+            tiny_lm.tokenizer.piece(each): value
             for each, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         }
-        assert named.keys() == expected.keys() | {lm.tokenizer.piece(token)}
+        assert named.keys() == expected.keys() | {tiny_lm.tokenizer.piece(token)}
         for text, value in expected.items():
             assert named[text] == pytest.approx(value, abs=1e-4)
     for text, at in zip(found["tokens"], found["text_offset"], strict=True):
@@ -123,14 +113,14 @@ def test_logprobs_of_prompt_and_answer_are_the_replays(ask, lm):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_text_is_scored_without_an_answer(ask, lm, stream):
+def test_a_text_is_scored_without_an_answer(ask, tiny_lm, stream):
     response = ask(prompt="hello", max_tokens=0, echo=True, logprobs=0, stream=stream)
     choices = events(response) if stream else [response.json()]
     (first, *rest) = [choice for chunk in choices for choice in chunk["choices"]]
-    ids = lm.tokenizer.prompt("hello")
+    ids = tiny_lm.tokenizer.prompt("hello")
     assert first["text"] == "hello"
     assert first["logprobs"]["token_logprobs"][1:] == pytest.approx(
-        replay(lm.model, ids).logprobs.tolist(), abs=1e-4
+        replay(tiny_lm.model, ids).logprobs.tolist(), abs=1e-4
     )
     assert all(list(named) == [text] for text, named in zip(
         first["logprobs"]["tokens"][1:], first["logprobs"]["top_logprobs"][1:], strict=True
@@ -145,7 +135,7 @@ def test_more_alternatives_than_openai_shows(ask):
     assert all(len(each) in (50, 51) for each in named)
 
 
-def test_steps_and_stop(ask, lm):
+def test_steps_and_stop(ask, tiny_lm):
     choice = ask(thermoscope={"steps": True, "ignore_eos": True}, max_tokens=8).json()["choices"][0]
     assert len(choice["thermoscope"]["steps"]) == 8
     stop = choice["text"][3]
@@ -155,10 +145,10 @@ def test_steps_and_stop(ask, lm):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_trace_has_every_prompts_answers_numbered_through(client, ask, stream):
+def test_a_trace_has_every_prompts_answers_numbered_through(tiny_client, ask, stream):
     response = ask(prompt=["hello", "world"], n=2, thermoscope={"trace": True}, stream=stream)
     answer = events(response)[0] if stream else response.json()
-    kept = client.get(f"/v1/traces/{answer['thermoscope']['trace']}").json()["choices"]
+    kept = tiny_client.get(f"/v1/traces/{answer['thermoscope']['trace']}").json()["choices"]
     plain = ask(prompt=["hello", "world"], n=2).json()["choices"]
     assert [(each["choice"], each["text"]) for each in kept] == [
         (each["index"], each["text"]) for each in plain
@@ -189,9 +179,9 @@ def test_a_trace_has_every_prompts_answers_numbered_through(client, ask, stream)
         ({"logprobs": 1, "n": 9, "thermoscope": {"top_logprobs": 10**6}}, "thermoscope.top_logprobs"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_refused_by_name(client, ask, fields, param):
+def test_what_cannot_be_done_is_refused_by_name(tiny_client, ask, fields, param):
     body = {"model": "gpt-4o", "prompt": "hello"} | fields
-    response = client.post(
+    response = tiny_client.post(
         "/v1/completions", content=json.dumps(body), headers={"content-type": "application/json"}
     )
     assert response.status_code == 400
@@ -208,7 +198,7 @@ def test_a_prompt_that_does_not_fit(ask):
     assert ask(model="gpt-9").status_code == 404
 
 
-def test_one_prompt_that_is_refused_leaves_no_answer_behind(ask, lm):
+def test_one_prompt_that_is_refused_leaves_no_answer_behind(ask, tiny_lm):
     assert ask(prompt=["hello", "x" * 126], max_tokens=100).status_code == 400
     assert ask().status_code == 200
-    assert lm.runner.running == 0
+    assert tiny_lm.runner.running == 0

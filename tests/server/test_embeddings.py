@@ -16,20 +16,10 @@ from .conftest import serving
 
 
 @pytest.fixture
-def lm(tiny_lm):
-    return tiny_lm
-
-
-@pytest.fixture
-def client(tiny_client):
-    return tiny_client
-
-
-@pytest.fixture
-def ask(client):
+def ask(tiny_client):
     def post(**fields):
         body = json.dumps({"model": "gpt-4o", "input": "hello"} | fields)
-        return client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+        return tiny_client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
 
     return post
 
@@ -43,13 +33,13 @@ def ask(client):
         ([[10, 20], [30]], [[10, 20], [30]]),
     ],
 )
-def test_each_text_has_its_vector(ask, lm, given, texts):
+def test_each_text_has_its_vector(ask, tiny_lm, given, texts):
     answer = ask(input=given).json()
-    ids = [lm.tokenizer.prompt(text) if isinstance(text, str) else tuple(text) for text in texts]
+    ids = [tiny_lm.tokenizer.prompt(text) if isinstance(text, str) else tuple(text) for text in texts]
     assert [each["index"] for each in answer["data"]] == list(range(len(texts)))
     for each, tokens in zip(answer["data"], ids, strict=True):
         assert each["embedding"] == pytest.approx(
-            embedding(list(states(lm.model, tokens))),
+            embedding(list(states(tiny_lm.model, tokens))),
             abs=1e-6,  # float32, whose products differ with the company
         )
     tokens = sum(map(len, ids))
@@ -63,7 +53,7 @@ def test_base64_is_the_same_in_float32(ask):
     assert struct.unpack(f"<{len(plain)}f", packed) == pytest.approx(plain, abs=1e-7)
 
 
-def test_a_client_that_is_gone_is_worked_for_no_longer(lm):
+def test_a_client_that_is_gone_is_worked_for_no_longer(tiny_lm):
     body = json.dumps({"model": "gpt-4o", "input": ["hello"] * 2048}).encode()
     heard = [{"type": "http.disconnect"}, {"type": "http.request", "body": body}]
     sent = []
@@ -77,13 +67,13 @@ def test_a_client_that_is_gone_is_worked_for_no_longer(lm):
     headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
     scope = {"type": "http", "method": "POST", "path": "/v1/embeddings", "headers": headers}
     scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http"}
-    asyncio.run(create_app(lm, Options(aliases=["gpt-4o"]))(scope, receive, send))
+    asyncio.run(create_app(tiny_lm, Options(aliases=["gpt-4o"]))(scope, receive, send))
     assert sent[0]["status"] == 499
 
 
-def test_openais_client_reads_both(lm):  # whose server stops the engine in the end
+def test_openais_client_reads_both(tiny_lm):  # whose server stops the engine in the end
     with (
-        serving(lm, ["gpt-4o"]) as address,
+        serving(tiny_lm, ["gpt-4o"]) as address,
         # Not strict: it asks for base64 by itself, and then its own validation takes nothing but numbers.
         openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
     ):

@@ -12,17 +12,7 @@ from thermoscope.server.options import Options
 
 
 @pytest.fixture
-def lm(tiny_lm):
-    return tiny_lm
-
-
-@pytest.fixture
-def client(tiny_client):
-    return tiny_client
-
-
-@pytest.fixture
-def ask(client):
+def ask(tiny_client):
     def post(**fields):
         body = {
             "model": "gpt-4o",
@@ -30,16 +20,18 @@ def ask(client):
             "seed": 1,
             "max_tokens": 4,
         }
-        return client.post("/v1/chat/completions", json=body | fields)
+        return tiny_client.post("/v1/chat/completions", json=body | fields)
 
     return post
 
 
-def test_any_number_of_alternatives(ask, lm):
+def test_any_number_of_alternatives(ask, tiny_lm):
     choice = ask(logprobs=True, thermoscope={"top_logprobs": 1000, "ignore_eos": True}).json()["choices"][0]
-    trace = lm.chat("hi", seed=1, max_tokens=4, ignore_eos=True).trace
-    looked = replay(lm.model, (*trace.prompt, *trace.tokens), logits=True).logits[len(trace.prompt) - 1 :]
-    spoken = [at for at, token in enumerate(trace.tokens) if not lm.tokenizer.is_control(token)]
+    trace = tiny_lm.chat("hi", seed=1, max_tokens=4, ignore_eos=True).trace
+    looked = replay(tiny_lm.model, (*trace.prompt, *trace.tokens), logits=True).logits[
+        len(trace.prompt) - 1 :
+    ]
+    spoken = [at for at, token in enumerate(trace.tokens) if not tiny_lm.tokenizer.is_control(token)]
     for at, item in zip(spoken, choice["logprobs"]["content"], strict=True):
         law = looked[at].double().log_softmax(dim=0)
         assert len(item["top_logprobs"]) == tiny.VOCAB
@@ -53,7 +45,7 @@ def test_steps_hold_as_many(ask):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_prompts_logprobs_are_the_replays(ask, lm, stream):
+def test_a_prompts_logprobs_are_the_replays(ask, tiny_lm, stream):
     response = ask(thermoscope={"prompt_logprobs": 2}, stream=stream, n=2)
     if stream:
         pieces = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
@@ -62,10 +54,10 @@ def test_a_prompts_logprobs_are_the_replays(ask, lm, stream):
     else:
         found = response.json()["thermoscope"]
     items = found["prompt_logprobs"]
-    ids = lm.tokenizer.chat([{"role": "user", "content": "hi"}])
-    assert [item["token"] for item in items] == [lm.tokenizer.piece(token) for token in ids]
+    ids = tiny_lm.tokenizer.chat([{"role": "user", "content": "hi"}])
+    assert [item["token"] for item in items] == [tiny_lm.tokenizer.piece(token) for token in ids]
     assert (items[0]["logprob"], items[0]["top_logprobs"]) == (None, [])
-    logprobs = replay(lm.model, ids).logprobs.tolist()
+    logprobs = replay(tiny_lm.model, ids).logprobs.tolist()
     assert [item["logprob"] for item in items[1:]] == pytest.approx(logprobs, abs=1e-4)
     assert all(len(item["top_logprobs"]) == 2 for item in items[1:])
 
@@ -93,8 +85,8 @@ def test_what_nothing_would_show_is_refused(ask, fields, param):
     assert response.json()["error"]["param"] == param
 
 
-def test_a_server_may_bound_answers_that_name_no_limit(lm):
-    with TestClient(create_app(lm, Options(aliases=["gpt-4o"], max_tokens=5))) as client:
+def test_a_server_may_bound_answers_that_name_no_limit(tiny_lm):
+    with TestClient(create_app(tiny_lm, Options(aliases=["gpt-4o"], max_tokens=5))) as client:
 
         def count(content, **more):
             messages = [{"role": "user", "content": content}]
