@@ -182,12 +182,17 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
         return (int64_t(rows.slots[r]) * n.kv_heads + kv) * cache.head + int64_t(position) * n.dim;
     };
 
+    // The first position that a row sees.
+    const auto start_of = [&](const Layer& layer, int r) {
+        return layer.window ? std::max(0, rows.positions[r] + 1 - layer.window) : 0;
+    };
+
     // Whether the heads of a KV head are whole blocks of the next product's input.
     const bool aligned = share * n.dim % BLOCK == 0;
     // Takes the sections' results of the heads at one KV head together, and divides by the mass.
     const auto finish = [&](const Layer& layer, int r, int kv) {
-        const int seen = rows.positions[r] + 1, start = layer.window ? std::max(0, seen - layer.window) : 0;
-        const int begin = splits == 1 ? 0 : start / SECTION, end = splits == 1 ? 1 : (seen - 1) / SECTION + 1;
+        const int begin = splits == 1 ? 0 : start_of(layer, r) / SECTION;
+        const int end = splits == 1 ? 1 : rows.positions[r] / SECTION + 1;
         float* row = mixed + size_t(r) * mixed_width;
         for (int head = kv * share; head < (kv + 1) * share; ++head) {
             float* sum = partial + ((size_t(r) * n.heads + head) * splits + begin) * part;
@@ -251,7 +256,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                     const int r = run.first + i, seen = rows.positions[r] + 1, head = kv * share;
                     Look& look = item.rows[i];
                     look.queries = fused + size_t(r) * width + head * n.dim;
-                    look.start = layer.window ? std::max(0, seen - layer.window) : 0, look.end = seen;
+                    look.start = start_of(layer, r), look.end = seen;
                     look.hidden = rows.hidden ? rows.hidden + size_t(r) * longest : nullptr;
                     look.out = partial + ((size_t(r) * n.heads + head) * splits + split) * part;
                     if (splits > 1) {
