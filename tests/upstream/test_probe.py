@@ -71,6 +71,21 @@ def test_tempered_logprobs_are_told_from_raw_ones():
     assert "no chat" in found.summary()
 
 
+def test_an_answer_that_ends_at_once_is_asked_for_again():
+    ended = [{"text": "", "logprobs": {"tokens": [], "token_logprobs": [], "top_logprobs": []}}]
+    asked = []
+
+    def often_ends(path, body):
+        asked.append(body.get("logprobs"))
+        ends = len(asked) % 3 and body.get("logprobs") and not body.get("stream")
+        return ended if ends else tempered(path, body)
+
+    found = probe(scripted(often_ends))
+    assert found.completion_logprobs == 3
+    assert found.logprobs == "tempered"
+    assert asked.count(5) > 1
+
+
 def test_a_server_that_shows_nothing():
     found = probe(scripted(lambda *_: [{"message": {"content": "a"}}]))
     assert found.top_logprobs == 0

@@ -1,6 +1,7 @@
 """Another server is asked what it can do: some short requests, each of a few tokens."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from thermoscope.errors import InvalidRequest, UpstreamFailed, UpstreamUnreachable
@@ -10,6 +11,7 @@ from thermoscope.upstream.failure import TIMED_OUT
 from thermoscope.upstream.logprobs import Choice, choices
 
 COUNTS = (1000, 20, 5, 2)  # alternatives that are asked for, until a server agrees
+TRIES = 5  # of one question: an answer that ends with its first token shows nothing
 PATIENCE = 60  # seconds for one of them: vLLM's first chat on a CPU took 26
 PROMPT = "The capital of France is"
 QUESTION = "What is the weather in Paris?"
@@ -54,9 +56,11 @@ def probe(connection: Connection, model: str | None = None, vocabulary: int | No
     by_chat = _most(lambda count: chat(logprobs=True, top_logprobs=count)) if speaks else 0
     by_prompt = _most(lambda count: complete(logprobs=count)) if completes else 0
     if by_prompt:
-        seen = [_first(complete(logprobs=by_prompt, temperature=each)) for each in (1, COLD)]
+        seen = [_shown(partial(complete, logprobs=by_prompt, temperature=each)) for each in (1, COLD)]
     else:
-        seen = [_first(chat(logprobs=True, top_logprobs=by_chat, temperature=each)) for each in (1, COLD)]
+        seen = [
+            _shown(partial(chat, logprobs=True, top_logprobs=by_chat, temperature=each)) for each in (1, COLD)
+        ]
     texts = [_text(ask(seed=7, max_tokens=12)) for _ in range(2)]
     two = ask(n=2)
     return Abilities(
@@ -113,10 +117,20 @@ def _tried(connection: Connection, path: str, body: Mapping[str, Any]) -> dict[s
 def _most(ask: Callable[[int], dict[str, Any] | None]) -> int:
     """How many alternatives come, of the first count that is agreed to."""
     for count in COUNTS:
-        answer = ask(count)
-        if answer is not None and (first := _first(answer)) is not None and first.best:
+        first = _shown(partial(ask, count))
+        if first is not None and first.best:
             return min(count, len(first.best))  # the chosen token may stand there beside them
     return 0
+
+
+def _shown(ask: Callable[[], dict[str, Any] | None]) -> Choice | None:
+    """The first token that an answer shows, None where the server refuses or shows none of what it says."""
+    for _ in range(TRIES):
+        answer = ask()
+        first = _first(answer)
+        if answer is None or first is not None or _text(answer):
+            return first
+    return None
 
 
 def _first(answer: Mapping[str, Any] | None) -> Choice | None:
@@ -129,7 +143,7 @@ def _first(answer: Mapping[str, Any] | None) -> Choice | None:
 
 def _text(answer: Mapping[str, Any] | None) -> str | None:
     for choice in (answer or {}).get("choices", ()):
-        return str(choice.get("text") or (choice.get("message") or {}).get("content"))
+        return str(choice.get("text") or (choice.get("message") or {}).get("content") or "")
     return None
 
 
@@ -172,10 +186,10 @@ def _streams(connection: Connection, asked: Mapping[str, Any], speaks: bool, cou
         what["top_logprobs"] = min(count, 5)
     else:
         path, what = "/completions", {"prompt": PROMPT, "logprobs": min(count, 5)}
+    body = dict(asked) | what | {"max_tokens": 2, "stream": True}
     try:
-        pieces = connection.pieces(path, dict(asked) | what | {"max_tokens": 2, "stream": True})
+        return any(_first(piece) is not None for _ in range(TRIES) for piece in connection.pieces(path, body))
     except UpstreamUnreachable:
         raise
     except UpstreamFailed:
         return False
-    return any(_first(piece) is not None for piece in pieces)
