@@ -2,8 +2,9 @@
 
     python benchmarks/latency_machine.py [--model MODEL] [--rounds N]
 
-Memory is not equally fast from one minute to the next, so each precision is calibrated and measured in turn,
-for some rounds; the median error of the rounds counts. Prints a table, and one line of JSON last.
+A machine's speed moves by more than what is asked here, for seconds to minutes. So a sweep of the calibration
+and a look at the model take turns, each in a process of its own, and both sides see the same machine. Prints
+a table with the error of each round and their median, and one line of JSON last.
 """
 
 import argparse
@@ -11,16 +12,17 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import ExitStack
 from statistics import median
 from typing import NamedTuple
 
 from thermoscope.bench import measure
+from thermoscope.bench.peers import Worker
 from thermoscope.catalogue.architecture import Architecture
 from thermoscope.catalogue.precision import Precision
-from thermoscope.engine.language_model import DEFAULT, LanguageModel, load
+from thermoscope.engine.language_model import DEFAULT, load
 from thermoscope.instruments import _calibration as calibration
+from thermoscope.instruments._trial import Handed, Run, Timing, Trial
 from thermoscope.models.kernels.bandwidth import read_bandwidth
 from thermoscope.models.kernels.library import cores
 from thermoscope.planning.latency import machine
@@ -28,7 +30,8 @@ from thermoscope.planning.latency.formats import FORMATS
 from thermoscope.planning.latency.prediction import Request, predict
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int4")
-PROMPT, TOKENS, REPEATS, BATCHES = 128, 32, 4, (1, 8)
+PROMPT, TOKENS, BATCHES = 128, 32, (1, 8)
+TURNS = 5  # of a sweep and a look in a round
 
 
 class Case(NamedTuple):
@@ -47,22 +50,65 @@ class Pair(NamedTuple):
     inside: bool
 
 
-def calibrated(precision: Precision) -> machine.Profile:
-    """A profile of one precision."""
-    measured = {precision: calibration.measure(precision)}
-    return calibration.profiled(read_bandwidth(cores()).rate, measured, cores())
+class Calibration:
+    """The trial of random models, a sweep at a time."""
+
+    def __init__(self, precision: Precision) -> None:
+        self.trial = Trial(precision)
+
+    def sweep(self) -> list[Timing]:
+        """Every run of every shape, once."""
+        return list(self.trial.timings(sweeps=1))
+
+    def handed(self) -> Handed:
+        """What Python takes."""
+        return self.trial.handed()
+
+
+class Measured:
+    """The model itself, asked as users ask it."""
+
+    def __init__(self, model: str, precision: Precision) -> None:
+        self.lm = load(model, precision=precision, slots=8, context=1024)
+        self.shape = Architecture.of(self.lm.config, model)
+        self.prompts = [measure.prompt(self.lm, PROMPT, client=client) for client in range(max(BATCHES))]
+
+    def look(self, batch: int) -> dict[str, list[float]]:
+        """Seconds of the steps in which all answers were being decoded, and of one prompt for each."""
+        # The last prompt is read while the others speak already, and they go on for as many steps more.
+        reply = self.lm.generate(
+            self.prompts[0], temperature=0, n=batch, max_tokens=TOKENS + batch - 1, ignore_eos=True
+        )
+        since = time.perf_counter()
+        for each in self.prompts[:batch]:
+            measure.prefill(self.lm, each)
+        return {
+            "prefill": [time.perf_counter() - since],
+            "decode": [step.ms / 1e3 for step in reply.traces[-1].steps[1:TOKENS]],
+        }
+
+    def architecture(self) -> Architecture:
+        """Its shape."""
+        return self.shape
 
 
 def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
-    """A step and a prompt for each sequence, at batch 1 and 8, predicted and measured.
-
-    What is measured lies to both sides of the calibration in time, for the machine's own speed moves.
-    """
-    shape, before = timed(model, precision)
-    # In a process of its own: pools of threads that it leaves would slow what is measured next.
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        profile = pool.submit(calibrated, precision).result()
-    _, after = timed(model, precision)
+    """A step and a prompt for each sequence, at batch 1 and 8, predicted and measured."""
+    with ExitStack() as stack:
+        theirs, ours = Worker(Calibration, precision), Worker(Measured, model, precision)
+        stack.callback(theirs.close)
+        stack.callback(ours.close)
+        taken: dict[Case, list[float]] = defaultdict(list)
+        sweeps: list[Timing] = []
+        for _ in range(TURNS):
+            for batch in BATCHES:
+                for phase, seconds in ours.ask("look", batch=batch).items():
+                    taken[Case(precision, batch, phase)] += seconds
+            sweeps += theirs.ask("sweep")
+        shape, handed = ours.ask("architecture"), theirs.ask("handed")
+    profile = calibration.profiled(
+        read_bandwidth(cores()).rate, {precision: (merged(sweeps), handed)}, cores()
+    )
     kept = calibration.FORMAT_OF[precision]
     for batch in BATCHES:
         request = Request(
@@ -73,30 +119,18 @@ def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
         for phase, predicted in (("decode", found.each), ("prefill", found.first)):
             case = Case(precision, batch, phase)
             band = profile.band(request, predicted, phase)  # type: ignore[arg-type]
-            real = median(before[case] + after[case])
+            real = median(taken[case])
             yield case, Pair(predicted, real, band.low <= real <= band.high)
 
 
-def timed(model: str, precision: Precision) -> tuple[Architecture, dict[Case, list[float]]]:
-    """The model's shape, and seconds of steps and of prompts, one for each sequence of a batch."""
-    taken: dict[Case, list[float]] = defaultdict(list)
-    with load(model, precision=precision, slots=8, context=1024) as lm:
-        prompts = [measure.prompt(lm, PROMPT, client=client) for client in range(8)]
-        for batch in BATCHES:
-            for _ in range(REPEATS):
-                taken[Case(precision, batch, "decode")] += _steps(lm, prompts[0], batch)
-                since = time.perf_counter()
-                for each in prompts[:batch]:
-                    measure.prefill(lm, each)
-                taken[Case(precision, batch, "prefill")].append(time.perf_counter() - since)
-        return Architecture.of(lm.config, model), taken
-
-
-def _steps(lm: LanguageModel, prompt: Sequence[int], batch: int) -> list[float]:
-    """Seconds of the steps in which all answers to one prompt were being decoded, as their traces say."""
-    reply = lm.generate(prompt, temperature=0, n=batch, max_tokens=TOKENS + batch - 1, ignore_eos=True)
-    last = reply.traces[-1].steps  # its prompt was read last, and the others go on for as many steps more
-    return [step.ms / 1e3 for step in last[1:TOKENS]]
+def merged(sweeps: Sequence[Timing]) -> list[Timing]:
+    """One timing of every run of every shape, with the steps of all sweeps."""
+    found: dict[tuple[int, Run], dict[str, list[float]]] = {}
+    for each in sweeps:
+        parts = found.setdefault((each.shape, each.run), defaultdict(list))
+        for part, seconds in each.parts.items():
+            parts[part] += seconds
+    return [Timing(shape, run, parts) for (shape, run), parts in found.items()]
 
 
 def main() -> None:

@@ -155,11 +155,11 @@ class Trial:
         if self._team is not None:
             kernel.library().threads = self._team
 
-    def timings(self, runs: Sequence[Run] = RUNS) -> Iterator[Timing]:
+    def timings(self, runs: Sequence[Run] = RUNS, sweeps: int = SWEEPS) -> Iterator[Timing]:
         """Every run of every shape."""
         parts = {(index, run): _nothing() for index in range(len(self._shapes)) for run in runs}
         since = time.perf_counter()
-        for sweep in range(SWEEPS):
+        for sweep in range(sweeps):
             if sweep > 1 and time.perf_counter() - since > ENOUGH:
                 break
             for index in range(len(self._shapes)):
