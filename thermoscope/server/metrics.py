@@ -62,6 +62,7 @@ LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 5
 ENTROPY = (0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 SET = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 
+UNCOUNTED = 256  # tokens that are counted together: one by one they cost four times as much
 Ending = FinishReason | str
 
 
@@ -70,6 +71,7 @@ class Metrics:
 
     def __init__(self, model: "LanguageModel") -> None:
         self.registry = CollectorRegistry()
+        self._drawn: list[tuple[Step, bool]] = []  # not counted yet
         self._label = {"model_name": model.name}
         runner = model.runner
         self._gauge("vllm:num_requests_running", "Answers that hold a slot.", lambda: runner.running)
@@ -108,11 +110,9 @@ class Metrics:
 
     def drew(self, step: Step, *, first: bool) -> None:
         """An answer has a token more."""
-        self._generated.inc()
-        (self._first if first else self._between).observe(step.ms / 1e3)
-        if step.record is not None:
-            self._entropy.observe(step.record.entropy)
-            self._kept.observe(step.record.kept)
+        self._drawn.append((step, first))
+        if len(self._drawn) >= UNCOUNTED:
+            self._count()
 
     def finished(self, trace: Trace, seconds: float) -> None:
         """An answer came to its end."""
@@ -129,7 +129,18 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
+        self._count()
         return generate_latest(self.registry)
+
+    def _count(self) -> None:
+        """Count what was drawn."""
+        self._generated.inc(len(self._drawn))
+        for step, first in self._drawn:
+            (self._first if first else self._between).observe(step.ms / 1e3)
+            if step.record is not None:
+                self._entropy.observe(step.record.entropy)
+                self._kept.observe(step.record.kept)
+        self._drawn.clear()
 
     def _counter(self, name: str, meaning: str) -> Counter:
         return Counter(name, meaning, self._label, registry=self.registry).labels(**self._label)
