@@ -24,6 +24,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import servers
+import uvloop
 from clients import Heard, Server, closed_loop, gaps, until
 from contenders import Ours
 from rich.console import Console
@@ -131,7 +132,7 @@ def measure(arguments: argparse.Namespace, path: Path, folder: Path | None) -> l
         rounds = []
         for number in range(arguments.rounds + 1):
             print(f"round {number} of {arguments.rounds}", file=sys.stderr, flush=True)
-            figures = asyncio.run(one_round(arguments, up, texts, bare))
+            figures = uvloop.run(one_round(arguments, up, texts, bare))
             rounds.append(figures)
         return rounds[1:]  # the first one warms up
 

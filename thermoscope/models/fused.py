@@ -59,6 +59,9 @@ class Fused:
             activation=ACTIVATIONS.index(config.activation),
             eps=config.norm_eps,
             scale=plain.scale,
+            embedding=self.embedding.data_ptr(),
+            plain=self.embedding.dtype == torch.float32,
+            embedding_scale=config.embedding_scale,
         )
         for index, layer in enumerate(self._layers):
             layer.window = config.window if config.windowed and config.windowed[index] else 0
@@ -68,7 +71,8 @@ class Fused:
         """Whether the native step has a path for every part of this decoder."""
         products = [getattr(layer, name) for layer in plain.layers for name in PRODUCTS]
         whole = all(isinstance(product, Panels) for product in (*products, plain.head))
-        return whole and Fused.knows(plain.config)
+        known = plain.embedding.dtype in (torch.float16, torch.float32) and plain.embedding.is_contiguous()
+        return whole and known and Fused.knows(plain.config)
 
     @staticmethod
     def knows(config: ModelConfig) -> bool:
@@ -91,11 +95,15 @@ class Fused:
         interventions: Mapping[int, Sequence[Intervention]] | None = None,
     ) -> Float[Tensor, "rows hidden"]:
         """What `Decoder.forward` does; probes see the same quantities, interventions change the same."""
-        x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
-        rows, _held = self._rows(len(x), spans, cache)
+        rows, _held = self._rows(len(tokens), spans, cache)
         if probe is None and not interventions:
+            # An operator of PyTorch would give the interpreter away, and wait for it again.
+            numbers = self._checked(tokens)
+            rows.tokens = ctypes.addressof(numbers)
+            x = torch.empty(len(tokens), self.config.hidden)
             self._run(x, rows, cache, 0, len(self.layers), native.Taps())
         else:
+            x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
             where = rows_of(spans, cache, self.config.window)
             changes = Interventions(interventions or {}, where.slots, where.positions)
             x = self._by_layer(x, rows, where, cache, probe or NOBODY, changes)
@@ -143,6 +151,15 @@ class Fused:
         positions = integers(*(span.start + i for span in spans for i in range(span.count)))
         self._turn(cache.context)
         return native.Rows(count, ctypes.addressof(slots), ctypes.addressof(positions)), (slots, positions)
+
+    def _checked(self, tokens: Int[Tensor, "rows"]) -> "ctypes.Array[ctypes.c_int32]":
+        """The tokens for the native step, which would read whatever stands where a number points to."""
+        numbers: list[int] = tokens.tolist()
+        if min(numbers) < 0 or max(numbers) >= self.config.vocab:
+            raise IndexError(
+                f"tokens: got {min(numbers)} to {max(numbers)}, expected 0 to {self.config.vocab - 1}."
+            )
+        return (ctypes.c_int32 * len(numbers))(*numbers)
 
     def _run(
         self, x: Tensor, rows: native.Rows, cache: KVCache, first: int, last: int, taps: native.Taps

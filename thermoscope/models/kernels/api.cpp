@@ -24,10 +24,9 @@ void thermoscope_multiply(const Matrix* w, const float* x, int rows, int8_t* cod
     const int groups = w->in / BLOCK;
     const Quantised to{codes, numbers, numbers + size_t(rows) * w->terms * groups};
     for (int r = 0; r < rows; ++r) quantise(x + size_t(r) * w->in, w->in, w->terms, to, r, 0, groups);
-    Team& team = Team::only();
-    team.run(threads, [&](int me) {
-        const int64_t panels = panels_of(*w);
-        multiply(*w, to, rows, y, int(panels * me / team.size()), int(panels * (me + 1) / team.size()));
+    Team::only().share(threads, [&](Piece piece) {
+        const int panels = panels_of(*w);
+        multiply(*w, to, rows, y, piece.first(panels), piece.last(panels));
     });
 }
 
@@ -73,9 +72,8 @@ int thermoscope_fewest(const double* logits, int count, double greatest, double 
 // at four places at once, for a single stream leaves a third of the bandwidth unused.
 int64_t thermoscope_read(const int64_t* words, int64_t count, int threads) {
     std::atomic<uint64_t> sum{0};
-    Team& team = Team::only();
-    team.run(threads, [&](int me) {
-        const int64_t first = count * me / team.size(), last = count * (me + 1) / team.size();
+    Team::only().share(threads, [&](Piece piece) {
+        const int64_t first = piece.first(count), last = piece.last(count);
         const int64_t quarter = (last - first) / 4;
         const auto* at = reinterpret_cast<const uint64_t*>(words) + first;  // unsigned sums may go round
         uint64_t a = 0, b = 0, c = 0, d = 0;

@@ -110,19 +110,18 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
     best = std::min({best, vocab, MOST});
     float* tops = greatest.data();  // of each row: of its chunks, of all, and the least that can be among the best
     Part* all = parts.data();
-    Team& team = Team::only();
-    team.run(threads, [&](int me) {
-        // In pieces side by side, as the output projection was: half of a row is still in a core's own cache.
-        const int begin = int(int64_t(rows) * chunks * me / team.size());
-        const int end = int(int64_t(rows) * chunks * (me + 1) / team.size());
-        for (int item = begin; item < end; ++item) {
+    const int items = rows * chunks;
+    // In pieces side by side, as the output projection was: half of a row is still in a core's own cache.
+    const auto find_greatest = [&](Piece piece) {
+        for (int item = piece.first(items); item < piece.last(items); ++item) {
             const float* row = logits + size_t(item / chunks) * vocab;
             const int first = item % chunks * CHUNK;
             tops[size_t(item / chunks) * (chunks + 2) + item % chunks] =
                 greatest_of(row + first, std::min(vocab - first, CHUNK));
         }
-        team.meet();
-        for (int r = me; r < rows; r += team.size()) {
+    };
+    const auto find_least = [&](Piece piece) {
+        for (int r = piece.index; r < rows; r += piece.of) {
             float* top = tops + size_t(r) * (chunks + 2);
             std::vector<float> sorted(top, top + chunks);
             for (float& each : sorted)  // what is no number cannot be sorted; the entropy tells of it
@@ -132,16 +131,18 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
             // Each chunk's greatest is a logit, so the best are no less than the best of those.
             top[chunks + 1] = chunks < best ? -std::numeric_limits<float>::infinity() : sorted[best - 1];
         }
-        team.meet();
-        for (int item = begin; item < end; ++item) {
+    };
+    const auto look_through = [&](Piece piece) {
+        for (int item = piece.first(items); item < piece.last(items); ++item) {
             const int r = item / chunks, first = item % chunks * CHUNK;
             const float* top = tops + size_t(r) * (chunks + 2);
             const double temperature = temperatures[r] > 0 ? temperatures[r] : 1;
             look(logits + size_t(r) * vocab, first, std::min(vocab, first + CHUNK), top[chunks], temperature,
                  top[chunks + 1], best, all[item]);
         }
-        team.meet();
-        for (int r = me; r < rows; r += team.size()) {
+    };
+    const auto sum_up = [&](Piece piece) {
+        for (int r = piece.index; r < rows; r += piece.of) {
             const float* row = logits + size_t(r) * vocab;
             double weight = 0, moment = 0, mass = 0;
             int32_t* to = ids + size_t(r) * best;
@@ -158,6 +159,12 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
             const double entropy = std::log(weight) - moment / weight;
             out[r] = {top, top + std::log(weight), entropy < 0 ? 0 : entropy, mass};
         }
+    };
+    Team::only().run(threads, [&](Team::Member& member) {
+        member.share(find_greatest);
+        member.share(find_least);
+        member.share(look_through);
+        member.share(sum_up);
     });
 }
 
@@ -166,13 +173,11 @@ int64_t draw(const Logit* logits, const int64_t* ids, int count, double greatest
              int threads) {
     const int chunks = (count + CHUNK - 1) / CHUNK;
     Drawn winners[Team::MOST];
-    Team& team = Team::only();
-    int racing = 1;  // after the call another one may have changed the team's size
-    team.run(threads, [&](int me) {
-        if (me == 0) racing = team.size();
-        const int first = int(int64_t(chunks) * me / team.size()) * CHUNK;
-        const int last = std::min(count, int(int64_t(chunks) * (me + 1) / team.size()) * CHUNK);
-        winners[me] = race(logits, ids, first, last, greatest, temperature, key);
+    int racing = 1;
+    Team::only().share(threads, [&](Piece piece) {
+        if (piece.index == 0) racing = piece.of;
+        const int first = piece.first(chunks) * CHUNK, last = std::min(count, piece.last(chunks) * CHUNK);
+        winners[piece.index] = race(logits, ids, first, last, greatest, temperature, key);
     });
     Drawn winner = winners[0];
     for (int i = 1; i < racing; ++i)

@@ -62,6 +62,9 @@ class Network(ctypes.Structure):
         ("activation", c_int32),
         ("eps", c_float),
         ("scale", c_float),
+        ("embedding", c_void_p),
+        ("plain", c_int32),
+        ("embedding_scale", c_float),
     ]
 
 
@@ -72,6 +75,7 @@ class Rows(ctypes.Structure):
         ("count", c_int32),
         ("slots", c_void_p),
         ("positions", c_void_p),
+        ("tokens", c_void_p),
         ("hidden", c_void_p),
     ]
 

@@ -53,16 +53,6 @@ Scratch& scratch() {
     return memory;
 }
 
-// The part of `count` things that thread `me` takes.
-struct Share {
-    int first, last;
-    Share(int count, int me) {
-        const int64_t all = Team::only().size();
-        first = int(count * int64_t(me) / all);
-        last = int(count * int64_t(me + 1) / all);
-    }
-};
-
 // Rows of one slot, one after the other, whose attention is one piece of work.
 struct Run {
     int first, count;
@@ -116,9 +106,20 @@ void activate(int32_t activation, float* gate, const float* up) {
     }
 }
 
-void product(int me, const Matrix& w, Quantised x, int rows, float* y) {
-    const Share panels(panels_of(w), me);
-    multiply(w, x, rows, y, panels.first, panels.last);
+void product(Piece piece, const Matrix& w, Quantised x, int rows, float* y) {
+    const int panels = panels_of(w);
+    multiply(w, x, rows, y, piece.first(panels), piece.last(panels));
+}
+
+// A token's row of the embedding.
+void look_up(const Network& n, int32_t token, float* x) {
+    const Floats scale = same(n.embedding_scale);
+    const size_t at = size_t(token) * n.hidden;
+    for (int i = 0; i < n.hidden; i += LANES) {
+        const Floats numbers = n.plain ? load(static_cast<const float*>(n.embedding) + at + i)
+                                       : from_halves(static_cast<const uint8_t*>(n.embedding) + 2 * (at + i));
+        store(x + i, mul(numbers, scale));
+    }
 }
 
 // Where the calling thread's time went, if somebody asks.
@@ -161,13 +162,11 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
     float* spaces = memory.thread.of(size_t(threads) * room);
     const Section each = section_for(n.dim);
     const std::vector<Run> runs = runs_of(rows, std::clamp(count * n.kv_heads / (4 * threads), 1, LOOKS));
-    Team& team = Team::only();
 
     // Adds what the last part made to the stream, then norms and quantises the stream for the next one.
-    const auto renew = [&](int me, float* tap, const float* post_norm, const float* norm, int terms,
+    const auto renew = [&](Piece piece, float* space, float* tap, const float* post_norm, const float* norm, int terms,
                            bool add_it) {
-        float* space = spaces + size_t(me) * room;
-        for (int r = Share(count, me).first; r < Share(count, me).last; ++r) {
+        for (int r = piece.first(count); r < piece.last(count); ++r) {
             float *stream = x + size_t(r) * n.hidden, *more = added + size_t(r) * n.hidden;
             if (add_it) {
                 if (post_norm) rms_norm(more, post_norm, n.hidden, n.eps, more);
@@ -204,49 +203,49 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
         if (aligned) quantise(row, mixed_width, layer.output.terms, inner, r, kv * blocks, (kv + 1) * blocks);
     };
 
-    team.run(threads, [&](int me) {
-        float* space = spaces + size_t(me) * room;
-        const Share mine(count, me);
-        Watch watch(spent, me);
+    Team::only().run(threads, [&](Team::Member& member) {
+        float* space = spaces + size_t(member.me) * room;
+        Watch watch(spent, member.me);
         for (int index = first; index < last; ++index) {
             const Layer& layer = n.layers[index];
             uint16_t *keys = cache.keys + index * cache.layer, *values = cache.values + index * cache.layer;
             if (index == first) {
-                renew(me, nullptr, nullptr, layer.attention_norm, layer.qkv.terms, false);
-                team.meet();
+                member.share([&](Piece piece) {
+                    for (int r = piece.first(count); rows.tokens && r < piece.last(count); ++r)
+                        look_up(n, rows.tokens[r], x + size_t(r) * n.hidden);
+                    renew(piece, space, nullptr, nullptr, layer.attention_norm, layer.qkv.terms, false);
+                });
                 watch.note(ROWS);
             }
-            product(me, layer.qkv, outer, count, fused);
-            team.meet();
+            member.share([&](Piece piece) { product(piece, layer.qkv, outer, count, fused); });
             watch.note(PRODUCTS);
 
-            for (int r = mine.first; r < mine.last; ++r) {
-                float* row = fused + size_t(r) * width;
-                if (layer.q_norm && n.norm_whole) {
-                    rms_norm(row, layer.q_norm, mixed_width, n.eps, row);
-                    rms_norm(row + mixed_width, layer.k_norm, n.kv_heads * n.dim, n.eps, row + mixed_width);
+            member.share([&](Piece piece) {
+                for (int r = piece.first(count); r < piece.last(count); ++r) {
+                    float* row = fused + size_t(r) * width;
+                    if (layer.q_norm && n.norm_whole) {
+                        rms_norm(row, layer.q_norm, mixed_width, n.eps, row);
+                        rms_norm(row + mixed_width, layer.k_norm, n.kv_heads * n.dim, n.eps, row + mixed_width);
+                    }
+                    for (int h = 0; h < n.heads + n.kv_heads; ++h) {
+                        float* head = row + h * n.dim;
+                        if (layer.q_norm && !n.norm_whole)
+                            rms_norm(head, h < n.heads ? layer.q_norm : layer.k_norm, n.dim, n.eps, head);
+                        rotate(head, layer.rotation + size_t(rows.positions[r]) * n.rotary, n.rotary / 2);
+                    }
+                    for (int kv = 0; kv < n.kv_heads; ++kv) {
+                        const int64_t place = place_of(r, kv, rows.positions[r]);
+                        keep(row + (n.heads + kv) * n.dim, n.dim, keys + place);
+                        keep(row + (n.heads + n.kv_heads + kv) * n.dim, n.dim, values + place);
+                    }
+                    if (taps.qkv) std::copy_n(row, width, taps.qkv + size_t(r) * width);
                 }
-                for (int h = 0; h < n.heads + n.kv_heads; ++h) {
-                    float* head = row + h * n.dim;
-                    if (layer.q_norm && !n.norm_whole)
-                        rms_norm(head, h < n.heads ? layer.q_norm : layer.k_norm, n.dim, n.eps, head);
-                    rotate(head, layer.rotation + size_t(rows.positions[r]) * n.rotary, n.rotary / 2);
-                }
-                for (int kv = 0; kv < n.kv_heads; ++kv) {
-                    const int64_t place = place_of(r, kv, rows.positions[r]);
-                    keep(row + (n.heads + kv) * n.dim, n.dim, keys + place);
-                    keep(row + (n.heads + n.kv_heads + kv) * n.dim, n.dim, values + place);
-                }
-                if (taps.qkv) std::copy_n(row, width, taps.qkv + size_t(r) * width);
-            }
-            team.meet();
+            });
             watch.note(ROWS);
 
             // Later rows of a prompt see more: dealt out in turn, so that the threads end together. Sections are
             // alike, and stand side by side in memory, so each thread takes neighbours.
-            const int items = int(runs.size()) * n.kv_heads * splits, step = splits == 1 ? team.size() : 1;
-            const Share range(items, me);
-            const int begin = splits == 1 ? me : range.first, end = splits == 1 ? items : range.last;
+            const int items = int(runs.size()) * n.kv_heads * splits;
             const auto item_of = [&](int number, Item& item) {
                 const Run& run = runs[number / splits / n.kv_heads];
                 const int kv = number / splits % n.kv_heads, split = number % splits;
@@ -267,59 +266,66 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                     item.end = i ? std::max(item.end, look.end) : look.end;
                 }
             };
-            Item now, coming;
-            if (begin < end) item_of(begin, coming);
-            for (int number = begin; number < end; number += step) {
-                now = coming;
-                if (number + step < end) item_of(number + step, coming);
-                sections(each, share, n.scale, n.dim, now, coming, splits * part, space);
-                for (int i = 0; splits == 1 && i < now.count; ++i)
-                    finish(layer, runs[number / n.kv_heads].first + i, number % n.kv_heads);
-            }
-            team.meet();
+            member.share([&](Piece piece) {
+                const int step = splits == 1 ? piece.of : 1;
+                const int begin = splits == 1 ? piece.index : piece.first(items);
+                const int end = splits == 1 ? items : piece.last(items);
+                Item now, coming;
+                if (begin < end) item_of(begin, coming);
+                for (int number = begin; number < end; number += step) {
+                    now = coming;
+                    if (number + step < end) item_of(number + step, coming);
+                    sections(each, share, n.scale, n.dim, now, coming, splits * part, space);
+                    for (int i = 0; splits == 1 && i < now.count; ++i)
+                        finish(layer, runs[number / n.kv_heads].first + i, number % n.kv_heads);
+                }
+            });
             watch.note(ATTENTION);
 
-            if (splits > 1) {
-                const Share finished(count * n.kv_heads, me);
-                for (int item = finished.first; item < finished.last; ++item)
-                    finish(layer, item / n.kv_heads, item % n.kv_heads);
-                team.meet();
-            }
-            if (!aligned) {
-                for (int r = mine.first; r < mine.last; ++r)
-                    quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, inner, r, 0,
-                             mixed_width / BLOCK);
-                team.meet();
-            }
+            if (splits > 1)
+                member.share([&](Piece piece) {
+                    const int heads = count * n.kv_heads;
+                    for (int item = piece.first(heads); item < piece.last(heads); ++item)
+                        finish(layer, item / n.kv_heads, item % n.kv_heads);
+                });
+            if (!aligned)
+                member.share([&](Piece piece) {
+                    for (int r = piece.first(count); r < piece.last(count); ++r)
+                        quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, inner, r, 0,
+                                 mixed_width / BLOCK);
+                });
             watch.note(ROWS);
-            product(me, layer.output, inner, count, added);
-            team.meet();
+            member.share([&](Piece piece) { product(piece, layer.output, inner, count, added); });
             watch.note(PRODUCTS);
-            renew(me, taps.attention, layer.attention_post_norm, layer.mlp_norm, layer.gate_up.terms, true);
-            team.meet();
+            member.share([&](Piece piece) {
+                renew(piece, space, taps.attention, layer.attention_post_norm, layer.mlp_norm, layer.gate_up.terms,
+                      true);
+            });
             watch.note(ROWS);
-            // Each thread activates the columns that it made.
-            const Share groups(n.ffn / BLOCK, me);
-            for (int half = 0; half < 2; ++half) {
-                const int before = half * n.ffn / LANES, panels = BLOCK / LANES;
-                multiply(layer.gate_up, outer, count, wide, before + groups.first * panels,
-                         before + groups.last * panels);
-            }
-            watch.note(PRODUCTS);
-            for (int r = 0; r < count; ++r) {
-                float* gate = wide + size_t(r) * 2 * n.ffn;
-                for (int b = groups.first; b < groups.last; ++b)
-                    activate(n.activation, gate + b * BLOCK, gate + n.ffn + b * BLOCK);
-                quantise(gate, n.ffn, layer.down.terms, inner, r, groups.first, groups.last);
-            }
-            team.meet();
+            // The columns that a thread makes it activates, too.
+            member.share([&](Piece piece) {
+                const int first_group = piece.first(n.ffn / BLOCK), last_group = piece.last(n.ffn / BLOCK);
+                for (int half = 0; half < 2; ++half) {
+                    const int before = half * n.ffn / LANES, panels = BLOCK / LANES;
+                    multiply(layer.gate_up, outer, count, wide, before + first_group * panels,
+                             before + last_group * panels);
+                }
+                watch.note(PRODUCTS);
+                for (int r = 0; r < count; ++r) {
+                    float* gate = wide + size_t(r) * 2 * n.ffn;
+                    for (int b = first_group; b < last_group; ++b)
+                        activate(n.activation, gate + b * BLOCK, gate + n.ffn + b * BLOCK);
+                    quantise(gate, n.ffn, layer.down.terms, inner, r, first_group, last_group);
+                }
+                watch.note(ROWS);
+            });
             watch.note(ROWS);
-            product(me, layer.down, inner, count, added);
-            team.meet();
+            member.share([&](Piece piece) { product(piece, layer.down, inner, count, added); });
             watch.note(PRODUCTS);
             const Layer& next = n.layers[index + 1 < last ? index + 1 : index];
-            renew(me, taps.mlp, layer.mlp_post_norm, next.attention_norm, next.qkv.terms, true);
-            team.meet();
+            member.share([&](Piece piece) {
+                renew(piece, space, taps.mlp, layer.mlp_post_norm, next.attention_norm, next.qkv.terms, true);
+            });
             watch.note(ROWS);
         }
     });
@@ -332,7 +338,7 @@ void unembed(const Matrix& head, const float* norm, float eps, const float* x, i
         rms_norm(x + size_t(r) * head.in, norm, head.in, eps, space);
         quantise(space, head.in, head.terms, quantised, r, 0, head.in / BLOCK);
     }
-    Team::only().run(threads, [&](int me) { product(me, head, quantised, count, logits); });
+    Team::only().share(threads, [&](Piece piece) { product(piece, head, quantised, count, logits); });
 }
 
 }  // namespace thermoscope

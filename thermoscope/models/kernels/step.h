@@ -23,13 +23,18 @@ extern "C" struct Network {
     int32_t norm_whole; // whether q_norm and k_norm span all heads
     int32_t activation;
     float eps, scale;  // what scores are multiplied with
+    // [vocab, hidden] in half precision or, if `plain`, in single; and what its rows are multiplied with.
+    const void* embedding;
+    int32_t plain;
+    float embedding_scale;
 };
 
-// One row is one token: its slot and position in the cache. `hidden` is null, or says of every position up to the
+// One row is one token: its slot and position in the cache, and its number, where the stream begins with the embedding;
+// null where it is there already. `hidden` is null, or says of every position up to the
 // last of all rows' whether the row must not see it; one that is hidden from itself sees nothing.
 extern "C" struct Rows {
     int32_t count;
-    const int32_t *slots, *positions;  // [count]
+    const int32_t *slots, *positions, *tokens;  // [count]
     const uint8_t* hidden;             // [count, last position + 1]
 };
 

@@ -1,4 +1,4 @@
-// Threads that run one function together and meet at barriers; asleep between calls.
+// Threads that do a call's work together, phase by phase, and sleep between calls.
 #pragma once
 
 #include <atomic>
@@ -26,7 +26,25 @@ inline void pause() {
 #endif
 }
 
+// One of the pieces of a phase, which is one thread's at a time.
+struct Piece {
+    int index, of;
+
+    // The part of `count` things that falls to this piece.
+    template <typename Count>
+    Count first(Count count) const {
+        return Count(count * int64_t(index) / of);
+    }
+    template <typename Count>
+    Count last(Count count) const {
+        return Count(count * int64_t(index + 1) / of);
+    }
+};
+
 // The process's threads for calls; the calling thread is one of them. One call at a time, others wait their turn.
+//
+// A phase is over when its pieces are done, whoever did them: a thread that another process keeps from its core, or
+// that wakes late, finds its pieces done and goes on to where the others are, and nobody has waited for it.
 class Team {
   public:
     static constexpr int MOST = 255;
@@ -45,8 +63,35 @@ class Team {
         return *held();
     }
 
-    // work(me) on `threads` threads; returns when all have ended.
-    void run(int threads, const std::function<void(int)>& work) {
+    // A thread in a call.
+    class Member {
+      public:
+        Member(Team& team, int me) : me(me), team_(team), phase_(team.begun_) {}
+
+        // The next phase: each of its pieces on whoever is free. Returns when all are done.
+        template <typename Work>
+        void share(const Work& work) {
+            const int pieces = team_.size_;
+            if (pieces == 1) return work(Piece{0, 1});
+            for (int piece; (piece = team_.claim(phase_)) >= 0;) {
+                work(Piece{piece, pieces});
+                team_.finish(phase_);
+            }
+            // What another thread still does is done soon, unless it has lost its core: then it must be let on.
+            for (int turns = 0; team_.phase() == phase_; ++turns) turns < 4096 ? pause() : std::this_thread::yield();
+            ++phase_;
+        }
+
+        const int me;
+
+      private:
+        Team& team_;
+        uint64_t phase_;
+    };
+
+    // work(member) on up to `threads` threads, each of which goes through the same phases; returns when all are over.
+    template <typename Work>
+    void run(int threads, const Work& work) {
         std::lock_guard<std::mutex> turn(mutex_);
         size_ = threads < 1 ? 1 : threads > MOST ? MOST : threads;
         try {
@@ -54,30 +99,24 @@ class Team {
         } catch (const std::system_error&) {  // no more threads to be had: those that are there do
             size_ = started_;
         }
-        work_ = &work;
-        if (size_ > 1) {
-            call_.store((call_.load() & ~uint32_t(MOST)) + (MOST + 1) + uint32_t(size_));
-            call_.notify_all();
-        }
-        work(0);
-        meet();
+        begun_ = phase();
+        Member caller(*this, 0);
+        if (size_ == 1) return work(caller);
+        const std::function<void(Member&)> shared = std::cref(work);
+        work_ = &shared;
+        const uint32_t call = (call_.load() & ~uint32_t(MOST)) + (MOST + 1);
+        call_.store(call + uint32_t(size_));
+        call_.notify_all();
+        work(caller);
+        call_.store(call);  // nobody begins any more, and who is under way finds every phase over
+        for (int turns = 0; inside_.load(); ++turns) turns < 4096 ? pause() : std::this_thread::yield();
     }
 
-    // Waits until every thread of the call is here.
-    void meet() {
-        const int size = size_;  // read before arriving: once all have arrived, the next call may set another one
-        if (size == 1) return;
-        const uint32_t round = round_.load();
-        if (arrived_.fetch_add(1) + 1 == size) {
-            arrived_.store(0);
-            round_.store(round + 1);
-            return;
-        }
-        // A thread that has lost its core to another one must be let on.
-        for (int turns = 0; round_.load() == round; ++turns) turns < 4096 ? pause() : std::this_thread::yield();
+    // A call of one phase.
+    template <typename Work>
+    void share(int threads, const Work& work) {
+        run(threads, [&](Member& member) { member.share(work); });
     }
-
-    int size() const { return size_; }
 
   private:
     static Team*& held() {
@@ -92,17 +131,39 @@ class Team {
             call_.wait(call);
             call = call_.load();
             if (me >= int(call & MOST)) continue;
-            (*work_)(me);
-            meet();
+            inside_.fetch_add(1);
+            if (call_.load() == call) {  // otherwise the call has ended meanwhile
+                Member member(*this, me);
+                (*work_)(member);
+            }
+            inside_.fetch_sub(1);
         }
+    }
+
+    uint64_t phase() const { return ticket_.load() / (MOST + 1); }
+
+    // A piece of the phase that nobody has, -1 for none.
+    int claim(uint64_t phase) {
+        uint64_t ticket = ticket_.load();
+        while (ticket / (MOST + 1) == phase && int(ticket & MOST) < size_)
+            if (ticket_.compare_exchange_weak(ticket, ticket + 1)) return int(ticket & MOST);
+        return -1;
+    }
+
+    void finish(uint64_t phase) {
+        if (done_.fetch_add(1) + 1 < size_) return;
+        done_.store(0);
+        ticket_.store((phase + 1) * (MOST + 1));
     }
 
     std::mutex mutex_;
     int started_ = 1, size_ = 1;
-    const std::function<void(int)>* work_ = nullptr;
-    std::atomic<uint32_t> call_{0};  // a counter, and in its low byte how many threads the call is for
-    alignas(64) std::atomic<int> arrived_{0};
-    alignas(64) std::atomic<uint32_t> round_{0};
+    uint64_t begun_ = 0;  // the phase that the call began with
+    const std::function<void(Member&)>* work_ = nullptr;
+    std::atomic<uint32_t> call_{0};  // a counter, and in its low byte how many threads the call is for; none: it is over
+    std::atomic<int> inside_{0};  // threads that may look at the call's work, beside the caller
+    alignas(64) std::atomic<uint64_t> ticket_{0};  // phases that are over, and in its low byte the next one's next piece
+    alignas(64) std::atomic<int> done_{0};
 };
 
 }  // namespace thermoscope

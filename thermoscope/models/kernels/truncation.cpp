@@ -74,10 +74,8 @@ Weights weigh(const double* logits, int count, double greatest, double temperatu
     const int chunks = (count + CHUNK - 1) / CHUNK;
     parts.resize(chunks);
     Weights* each = parts.data();
-    Team& team = Team::only();
-    team.run(threads, [&](int me) {
-        const int last = int(int64_t(chunks) * (me + 1) / team.size());
-        for (int c = int(int64_t(chunks) * me / team.size()); c < last; ++c) {
+    Team::only().share(threads, [&](Piece piece) {
+        for (int c = piece.first(chunks); c < piece.last(chunks); ++c) {
             Doubles mass = spread(0.0), moment = spread(0.0);
             double alone[2] = {};
             int i = c * CHUNK;
