@@ -1,9 +1,11 @@
 // The kernel without Python, on random numbers that are the same everywhere: prints a checksum for every case, so
 // that two builds can be held against each other. With the argument `time`, nanoseconds of a product instead.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <thread>
 #include <vector>
 
 #include "blocks.h"
@@ -98,12 +100,44 @@ std::vector<float> times(const Matrix& w, const std::vector<float>& x, int threa
     std::vector<float> scales(size_t(rows) * w.terms * groups), sums(scales.size()), y(size_t(rows) * w.out);
     const Quantised to{codes.data(), scales.data(), sums.data()};
     for (int r = 0; r < rows; ++r) quantise(x.data() + size_t(r) * w.in, w.in, w.terms, to, r, 0, groups);
-    Team& team = Team::only();
-    team.run(threads, [&](int me) {
+    Team::only().share(threads, [&](Piece piece) {
         const int panels = panels_of(w);
-        multiply(w, to, rows, y.data(), panels * me / team.size(), panels * (me + 1) / team.size());
+        multiply(w, to, rows, y.data(), piece.first(panels), piece.last(panels));
     });
     return y;
+}
+
+// Every piece of every phase is done once, and after those of the phase before it, however many threads of how many
+// callers there are for the cores: most calls are over before all of their threads have a core.
+void crowd() {
+    const auto call = [](uint64_t seed) {
+        Random random{seed};
+        for (int round = 0; round < 400; ++round) {
+            const int threads = 1 + int(random.next() % 7), phases = 1 + int(random.next() % 9);
+            std::vector<int> done(size_t(phases) * threads);
+            std::atomic<int> early{0};
+            Team::only().run(threads, [&](Team::Member& member) {
+                for (int phase = 0; phase < phases; ++phase)
+                    member.share([&](Piece piece) {
+                        if (piece.of > threads) ++early;
+                        for (int i = 0; phase && i < piece.of; ++i) early += done[size_t(phase - 1) * threads + i] != 1;
+                        ++done[size_t(phase) * threads + piece.index];
+                        if (piece.index == phase % threads) std::this_thread::yield();
+                    });
+            });
+            bool all = early == 0;
+            for (int each : done) all &= each == 1;
+            if (!all) {
+                std::printf("crowd: a piece was not done once, or too early\n");
+                ++failures;
+                return;
+            }
+        }
+    };
+    std::thread one(call, 1), other(call, 2);
+    call(3);
+    one.join();
+    other.join();
 }
 
 void products() {
@@ -232,7 +266,7 @@ struct Tiny {
             layer.window = i ? window : 0;
             layers.push_back(layer);
         }
-        network = {layers.data(), HIDDEN, HEADS, KV, dim, FFN, rotary, whole, activation, 1e-5f, 0.25f};
+        network = {layers.data(), HIDDEN, HEADS, KV, dim, FFN, rotary, whole, activation, 1e-5f, 0.25f, nullptr, 1, 1};
     }
 
     // The first `count` positions of slot 1 in calls of `chunk`, and what the taps saw in the last layer.
@@ -241,8 +275,11 @@ struct Tiny {
         std::vector<uint16_t> keys, values;
     };
 
+    // In pieces the stream begins with what the network looks up, the input being its embedding.
     Run run(const std::vector<float>& input, int chunk, int threads) const {
         Run made{input, {}, {}, {}, {}, {}};
+        Network looking = network;
+        looking.embedding = input.data();
         const int count = int(input.size()) / HIDDEN, width = (HEADS + 2 * KV) * dim;
         made.qkv.resize(size_t(count) * width);
         made.attention = made.mlp = input;
@@ -259,13 +296,15 @@ struct Tiny {
             for (int r = 0; r < rows; ++r)
                 for (int p = 0; p < at + r; ++p)
                     hidden[size_t(r) * (at + rows) + p] = (at + r) % 5 == 0 && (p / 32 == 2 || p % 3 == 0);
-            const Rows which{rows, slots.data(), positions.data(), nullptr};
-            const Rows blinded{rows, slots.data(), positions.data(), hidden.data()};
+            const bool looks = rows < count;
+            if (looks) std::fill_n(made.x.data() + size_t(at) * HIDDEN, size_t(rows) * HIDDEN, 0.0f);
+            const Rows which{rows, slots.data(), positions.data(), nullptr, looks ? positions.data() : nullptr};
+            const Rows blinded{rows, slots.data(), positions.data(), hidden.data(), nullptr};
             const Taps none{}, taps{made.qkv.data() + size_t(at) * width, made.attention.data() + size_t(at) * HIDDEN,
                                     made.mlp.data() + size_t(at) * HIDDEN};
             float* x = made.x.data() + size_t(at) * HIDDEN;
             int64_t spent[PARTS] = {};
-            forward(network, which, cache, x, 0, 1, none, threads, spent);
+            forward(looking, which, cache, x, 0, 1, none, threads, spent);
             forward(network, blinded, cache, x, 1, 2, taps, threads, nullptr);
         }
         return made;
@@ -414,6 +453,7 @@ int main(int count, char** arguments) {
         return 0;
     }
     functions();
+    crowd();
     products();
     networks();
     distributions();

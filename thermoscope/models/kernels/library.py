@@ -75,8 +75,8 @@ class Rows(ctypes.Structure):
         ("count", c_int32),
         ("slots", c_void_p),
         ("positions", c_void_p),
-        ("tokens", c_void_p),
         ("hidden", c_void_p),
+        ("tokens", c_void_p),
     ]
 
 

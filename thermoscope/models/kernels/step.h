@@ -29,13 +29,13 @@ extern "C" struct Network {
     float embedding_scale;
 };
 
-// One row is one token: its slot and position in the cache, and its number, where the stream begins with the embedding;
-// null where it is there already. `hidden` is null, or says of every position up to the
+// One row is one token: its slot and position in the cache. `hidden` is null, or says of every position up to the
 // last of all rows' whether the row must not see it; one that is hidden from itself sees nothing.
 extern "C" struct Rows {
     int32_t count;
-    const int32_t *slots, *positions, *tokens;  // [count]
+    const int32_t *slots, *positions;  // [count]
     const uint8_t* hidden;             // [count, last position + 1]
+    const int32_t* tokens;             // [count], with which the stream begins; null where it has begun
 };
 
 // keys and values [layers, slots · kv_heads, context, dim] in half precision; strides in numbers.
