@@ -29,6 +29,7 @@ def beside(model: str, threads: int, others: int) -> float:
         finally:
             for each in busy:
                 each.kill()
+                each.wait()
 
 
 def main() -> None:

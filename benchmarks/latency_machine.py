@@ -95,19 +95,22 @@ class Measured:
 def compare(model: str, precision: Precision) -> Iterator[tuple[Case, Pair]]:
     """A step and a prompt for each sequence, at batch 1 and 8, predicted and measured."""
     with ExitStack() as stack:
-        theirs, ours = Worker(Calibration, precision), Worker(Measured, model, precision)
+        theirs = Worker(Calibration, precision)
         stack.callback(theirs.close)
+        ours = Worker(Measured, model, precision)
         stack.callback(ours.close)
         taken: dict[Case, list[float]] = defaultdict(list)
         sweeps: list[Timing] = []
+        handed: list[Handed] = []
         for _ in range(TURNS):
             for batch in BATCHES:
                 for phase, seconds in ours.ask("look", batch=batch).items():
                     taken[Case(precision, batch, phase)] += seconds
             sweeps += theirs.ask("sweep")
-        shape, handed = ours.ask("architecture"), theirs.ask("handed")
+            handed.append(theirs.ask("handed"))
+        shape = ours.ask("architecture")
     profile = calibration.profiled(
-        read_bandwidth(cores()).rate, {precision: (merged(sweeps), handed)}, cores()
+        read_bandwidth(cores()).rate, {precision: (merged(sweeps), usual(handed))}, cores()
     )
     kept = calibration.FORMAT_OF[precision]
     for batch in BATCHES:
@@ -131,6 +134,12 @@ def merged(sweeps: Sequence[Timing]) -> list[Timing]:
         for part, seconds in each.parts.items():
             parts[part] += seconds
     return [Timing(shape, run, parts) for (shape, run), parts in found.items()]
+
+
+def usual(handed: Sequence[Handed]) -> Handed:
+    """The medians of all turns."""
+    steps = {batch: median(each.steps[batch] for each in handed) for batch in handed[0].steps}
+    return Handed(steps, median(each.request for each in handed))
 
 
 def main() -> None:

@@ -128,7 +128,7 @@ CASES = {
 def contexts(smollm2) -> Iterator[list[tuple[Vector, Vector]]]:
     """Tokens and the logits after them: each prompt whole, and cut at a third and at two thirds; fifty."""
     model = Model.load(str(smollm2))
-    model.run_on(1)  # a draw is too short for threads to meet in where other work goes on
+    model.run_on(1)  # a draw is too short for several threads where other work goes on
     found = []
     for prompt in PROMPTS:
         tokens = np.array(model.tokenizer.chat([{"role": "user", "content": prompt}]))

@@ -227,3 +227,6 @@ def test_a_place_that_is_none_is_refused(decoder):
         decoder.forward(TOKENS[:3], [Span(0, 0, 2)], cache)
     with pytest.raises(ValueError, match=r"torch\.float32"), torch.inference_mode():
         decoder.forward(TOKENS[:2], [Span(0, 0, 2)], KVCache(decoder.config, slots=1, context=8))
+    for token in (-1, len(decoder.embedding)):
+        with pytest.raises(IndexError, match="tokens: got"), torch.inference_mode():
+            decoder.forward(torch.tensor([0, token]), [Span(0, 0, 2)], cache)

@@ -72,7 +72,8 @@ def test_tempered_logprobs_are_told_from_raw_ones():
 
 
 def test_an_answer_that_ends_at_once_is_asked_for_again():
-    ended = [{"text": "", "logprobs": {"tokens": [], "token_logprobs": [], "top_logprobs": []}}]
+    nothing = {"tokens": [], "token_logprobs": [], "top_logprobs": []}
+    ended = [{"text": "", "finish_reason": "stop", "logprobs": nothing}]
     asked = []
 
     def often_ends(path, body):

@@ -97,7 +97,7 @@ class Fused:
         """What `Decoder.forward` does; probes see the same quantities, interventions change the same."""
         rows, _held = self._rows(len(tokens), spans, cache)
         if probe is None and not interventions:
-            # An operator of PyTorch would give the interpreter away, and wait for it again.
+            # The step looks them up: PyTorch would give the interpreter away, and wait for it again.
             numbers = self._checked(tokens)
             rows.tokens = ctypes.addressof(numbers)
             x = torch.empty(len(tokens), self.config.hidden)
@@ -155,9 +155,9 @@ class Fused:
     def _checked(self, tokens: Int[Tensor, "rows"]) -> "ctypes.Array[ctypes.c_int32]":
         """The tokens for the native step, which would read whatever stands where a number points to."""
         numbers: list[int] = tokens.tolist()
-        if min(numbers) < 0 or max(numbers) >= self.config.vocab:
+        if min(numbers) < 0 or max(numbers) >= len(self.embedding):
             raise IndexError(
-                f"tokens: got {min(numbers)} to {max(numbers)}, expected 0 to {self.config.vocab - 1}."
+                f"tokens: got {min(numbers)} to {max(numbers)}, expected 0 to {len(self.embedding) - 1}."
             )
         return (ctypes.c_int32 * len(numbers))(*numbers)
 

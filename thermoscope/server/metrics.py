@@ -71,7 +71,7 @@ class Metrics:
 
     def __init__(self, model: "LanguageModel") -> None:
         self.registry = CollectorRegistry()
-        self._drawn: list[tuple[Step, bool]] = []  # not counted yet
+        self._drawn: list[tuple[float, bool, tuple[float, int] | None]] = []  # not counted yet
         self._label = {"model_name": model.name}
         runner = model.runner
         self._gauge("vllm:num_requests_running", "Answers that hold a slot.", lambda: runner.running)
@@ -110,7 +110,9 @@ class Metrics:
 
     def drew(self, step: Step, *, first: bool) -> None:
         """An answer has a token more."""
-        self._drawn.append((step, first))
+        record = step.record  # with all its alternatives it may be a megabyte
+        seen = None if record is None else (record.entropy, record.kept)
+        self._drawn.append((step.ms / 1e3, first, seen))
         if len(self._drawn) >= UNCOUNTED:
             self._count()
 
@@ -134,13 +136,14 @@ class Metrics:
 
     def _count(self) -> None:
         """Count what was drawn."""
-        self._generated.inc(len(self._drawn))
-        for step, first in self._drawn:
-            (self._first if first else self._between).observe(step.ms / 1e3)
-            if step.record is not None:
-                self._entropy.observe(step.record.entropy)
-                self._kept.observe(step.record.kept)
-        self._drawn.clear()
+        drawn, self._drawn = self._drawn, []
+        self._generated.inc(len(drawn))
+        for seconds, first, seen in drawn:
+            (self._first if first else self._between).observe(seconds)
+            if seen is not None:
+                entropy, kept = seen
+                self._entropy.observe(entropy)
+                self._kept.observe(kept)
 
     def _counter(self, name: str, meaning: str) -> Counter:
         return Counter(name, meaning, self._label, registry=self.registry).labels(**self._label)

@@ -11,7 +11,7 @@ from thermoscope.upstream.failure import TIMED_OUT
 from thermoscope.upstream.logprobs import Choice, choices
 
 COUNTS = (1000, 20, 5, 2)  # alternatives that are asked for, until a server agrees
-TRIES = 5  # of one question: an answer that ends with its first token shows nothing
+TRIES = 5  # of one question, where an answer ends with its first token, which shows nothing
 PATIENCE = 60  # seconds for one of them: vLLM's first chat on a CPU took 26
 PROMPT = "The capital of France is"
 QUESTION = "What is the weather in Paris?"
@@ -128,9 +128,14 @@ def _shown(ask: Callable[[], dict[str, Any] | None]) -> Choice | None:
     for _ in range(TRIES):
         answer = ask()
         first = _first(answer)
-        if answer is None or first is not None or _text(answer):
+        if first is not None or not _ended_at_once(answer):
             return first
     return None
+
+
+def _ended_at_once(answer: Mapping[str, Any] | None) -> bool:
+    ends = [choice.get("finish_reason") for choice in (answer or {}).get("choices", ())]
+    return "stop" in ends and not _text(answer)
 
 
 def _first(answer: Mapping[str, Any] | None) -> Choice | None:
@@ -145,6 +150,14 @@ def _text(answer: Mapping[str, Any] | None) -> str | None:
     for choice in (answer or {}).get("choices", ()):
         return str(choice.get("text") or (choice.get("message") or {}).get("content") or "")
     return None
+
+
+def _said(piece: Mapping[str, Any]) -> bool:
+    """Whether a piece of a stream has text."""
+    return any(
+        choice.get("text") or (choice.get("delta") or {}).get("content")
+        for choice in piece.get("choices") or ()
+    )
 
 
 def _calls(answer: Mapping[str, Any] | None) -> bool:
@@ -188,7 +201,13 @@ def _streams(connection: Connection, asked: Mapping[str, Any], speaks: bool, cou
         path, what = "/completions", {"prompt": PROMPT, "logprobs": min(count, 5)}
     body = dict(asked) | what | {"max_tokens": 2, "stream": True}
     try:
-        return any(_first(piece) is not None for _ in range(TRIES) for piece in connection.pieces(path, body))
+        for _ in range(TRIES):
+            pieces = connection.pieces(path, body)
+            if any(_first(piece) is not None for piece in pieces):
+                return True
+            if any(_said(piece) for piece in pieces):
+                break
+        return False
     except UpstreamUnreachable:
         raise
     except UpstreamFailed:

@@ -117,13 +117,16 @@ void crowd() {
             std::vector<int> done(size_t(phases) * threads);
             std::atomic<int> early{0};
             Team::only().run(threads, [&](Team::Member& member) {
-                for (int phase = 0; phase < phases; ++phase)
-                    member.share([&](Piece piece) {
+                for (int phase = 0; phase < phases; ++phase) {
+                    const auto piece_of = [&](Piece piece) {
                         if (piece.of > threads) ++early;
                         for (int i = 0; phase && i < piece.of; ++i) early += done[size_t(phase - 1) * threads + i] != 1;
                         ++done[size_t(phase) * threads + piece.index];
                         if (piece.index == phase % threads) std::this_thread::yield();
-                    });
+                    };
+                    if (!member.share(piece_of)) return false;
+                }
+                return true;
             });
             bool all = early == 0;
             for (int each : done) all &= each == 1;

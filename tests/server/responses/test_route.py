@@ -191,6 +191,21 @@ def test_half_a_surrogate_pair_is_refused_for_it_could_not_be_said_again(client,
     assert answer.json()["error"]["param"] == field
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_is_said_again_however_deep_or_refused(respond, stream):
+    """The writer of events goes 255 levels deep, and there would be no status left to refuse with."""
+    statuses = set()
+    for depth in range(225, 265):
+        schema = {}
+        for _ in range(depth):
+            schema = {"not": schema}
+        tool = {"type": "function", "name": "f", "parameters": schema}
+        answer = respond(stream=stream, tools=[tool], tool_choice="none")
+        statuses.add(answer.status_code)
+        assert answer.status_code == 400 or "completed" in answer.text
+    assert statuses == {200, 400}
+
+
 def test_neither_model_nor_input(client):
     assert client.post("/v1/responses", json={}).json()["error"]["param"] == "input"
 

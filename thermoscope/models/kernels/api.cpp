@@ -68,7 +68,7 @@ int thermoscope_fewest(const double* logits, int count, double greatest, double 
     return fewest(logits, count, greatest, temperature, middle, goal, beyond != 0, members);
 }
 
-// The sum of all words, and nothing but reading takes time: each thread has a piece of its own, and goes through it
+// The sum of all words, and nothing but reading takes time: each piece is gone through
 // at four places at once, for a single stream leaves a third of the bandwidth unused.
 int64_t thermoscope_read(const int64_t* words, int64_t count, int threads) {
     std::atomic<uint64_t> sum{0};

@@ -161,10 +161,8 @@ void summarise(const float* logits, int rows, int vocab, const double* temperatu
         }
     };
     Team::only().run(threads, [&](Team::Member& member) {
-        member.share(find_greatest);
-        member.share(find_least);
-        member.share(look_through);
-        member.share(sum_up);
+        return member.share(find_greatest) && member.share(find_least) && member.share(look_through) &&
+               member.share(sum_up);
     });
 }
 

@@ -210,17 +210,17 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
             const Layer& layer = n.layers[index];
             uint16_t *keys = cache.keys + index * cache.layer, *values = cache.values + index * cache.layer;
             if (index == first) {
-                member.share([&](Piece piece) {
+                if (!member.share([&](Piece piece) {
                     for (int r = piece.first(count); rows.tokens && r < piece.last(count); ++r)
                         look_up(n, rows.tokens[r], x + size_t(r) * n.hidden);
                     renew(piece, space, nullptr, nullptr, layer.attention_norm, layer.qkv.terms, false);
-                });
+                })) return false;
                 watch.note(ROWS);
             }
-            member.share([&](Piece piece) { product(piece, layer.qkv, outer, count, fused); });
+            if (!member.share([&](Piece piece) { product(piece, layer.qkv, outer, count, fused); })) return false;
             watch.note(PRODUCTS);
 
-            member.share([&](Piece piece) {
+            if (!member.share([&](Piece piece) {
                 for (int r = piece.first(count); r < piece.last(count); ++r) {
                     float* row = fused + size_t(r) * width;
                     if (layer.q_norm && n.norm_whole) {
@@ -240,7 +240,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                     }
                     if (taps.qkv) std::copy_n(row, width, taps.qkv + size_t(r) * width);
                 }
-            });
+            })) return false;
             watch.note(ROWS);
 
             // Later rows of a prompt see more: dealt out in turn, so that the threads end together. Sections are
@@ -266,7 +266,7 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                     item.end = i ? std::max(item.end, look.end) : look.end;
                 }
             };
-            member.share([&](Piece piece) {
+            if (!member.share([&](Piece piece) {
                 const int step = splits == 1 ? piece.of : 1;
                 const int begin = splits == 1 ? piece.index : piece.first(items);
                 const int end = splits == 1 ? items : piece.last(items);
@@ -279,31 +279,29 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                     for (int i = 0; splits == 1 && i < now.count; ++i)
                         finish(layer, runs[number / n.kv_heads].first + i, number % n.kv_heads);
                 }
-            });
+            })) return false;
             watch.note(ATTENTION);
 
-            if (splits > 1)
-                member.share([&](Piece piece) {
-                    const int heads = count * n.kv_heads;
-                    for (int item = piece.first(heads); item < piece.last(heads); ++item)
-                        finish(layer, item / n.kv_heads, item % n.kv_heads);
-                });
-            if (!aligned)
-                member.share([&](Piece piece) {
-                    for (int r = piece.first(count); r < piece.last(count); ++r)
-                        quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, inner, r, 0,
-                                 mixed_width / BLOCK);
-                });
+            if (splits > 1 && !member.share([&](Piece piece) {
+                const int heads = count * n.kv_heads;
+                for (int item = piece.first(heads); item < piece.last(heads); ++item)
+                    finish(layer, item / n.kv_heads, item % n.kv_heads);
+            })) return false;
+            if (!aligned && !member.share([&](Piece piece) {
+                for (int r = piece.first(count); r < piece.last(count); ++r)
+                    quantise(mixed + size_t(r) * mixed_width, mixed_width, layer.output.terms, inner, r, 0,
+                             mixed_width / BLOCK);
+            })) return false;
             watch.note(ROWS);
-            member.share([&](Piece piece) { product(piece, layer.output, inner, count, added); });
+            if (!member.share([&](Piece piece) { product(piece, layer.output, inner, count, added); })) return false;
             watch.note(PRODUCTS);
-            member.share([&](Piece piece) {
+            if (!member.share([&](Piece piece) {
                 renew(piece, space, taps.attention, layer.attention_post_norm, layer.mlp_norm, layer.gate_up.terms,
                       true);
-            });
+            })) return false;
             watch.note(ROWS);
             // The columns that a thread makes it activates, too.
-            member.share([&](Piece piece) {
+            if (!member.share([&](Piece piece) {
                 const int first_group = piece.first(n.ffn / BLOCK), last_group = piece.last(n.ffn / BLOCK);
                 for (int half = 0; half < 2; ++half) {
                     const int before = half * n.ffn / LANES, panels = BLOCK / LANES;
@@ -318,16 +316,17 @@ void forward(const Network& n, const Rows& rows, const Cache& cache, float* x, i
                     quantise(gate, n.ffn, layer.down.terms, inner, r, first_group, last_group);
                 }
                 watch.note(ROWS);
-            });
+            })) return false;
             watch.note(ROWS);
-            member.share([&](Piece piece) { product(piece, layer.down, inner, count, added); });
+            if (!member.share([&](Piece piece) { product(piece, layer.down, inner, count, added); })) return false;
             watch.note(PRODUCTS);
             const Layer& next = n.layers[index + 1 < last ? index + 1 : index];
-            member.share([&](Piece piece) {
+            if (!member.share([&](Piece piece) {
                 renew(piece, space, taps.mlp, layer.mlp_post_norm, next.attention_norm, next.qkv.terms, true);
-            });
+            })) return false;
             watch.note(ROWS);
         }
+        return true;
     });
 }
 

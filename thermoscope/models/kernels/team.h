@@ -44,7 +44,7 @@ struct Piece {
 // The process's threads for calls; the calling thread is one of them. One call at a time, others wait their turn.
 //
 // A phase is over when its pieces are done, whoever did them: a thread that another process keeps from its core, or
-// that wakes late, finds its pieces done and goes on to where the others are, and nobody has waited for it.
+// that wakes late, finds its pieces done and goes on to where the others are. It is waited for only within a piece.
 class Team {
   public:
     static constexpr int MOST = 255;
@@ -66,30 +66,36 @@ class Team {
     // A thread in a call.
     class Member {
       public:
-        Member(Team& team, int me) : me(me), team_(team), phase_(team.begun_) {}
+        Member(Team& team, int me, uint32_t call) : me(me), team_(team), call_(call), phase_(team.begun_) {}
 
-        // The next phase: each of its pieces on whoever is free. Returns when all are done.
+        // The next phase: each of its pieces on whoever is free. Returns when all are done; false if the whole call is
+        // over, and with it all that the work refers to: then it must return at once.
         template <typename Work>
-        void share(const Work& work) {
+        [[nodiscard]] bool share(const Work& work) {
             const int pieces = team_.size_;
-            if (pieces == 1) return work(Piece{0, 1});
+            if (pieces == 1) return work(Piece{0, 1}), true;
             for (int piece; (piece = team_.claim(phase_)) >= 0;) {
                 work(Piece{piece, pieces});
                 team_.finish(phase_);
             }
+            // Who has nothing to do is not inside, so that the caller need not wait for who has no core.
+            if (me) team_.leave();
             // What another thread still does is done soon, unless it has lost its core: then it must be let on.
             for (int turns = 0; team_.phase() == phase_; ++turns) turns < 4096 ? pause() : std::this_thread::yield();
             ++phase_;
+            return !me || team_.enter(call_);
         }
 
         const int me;
 
       private:
         Team& team_;
+        const uint32_t call_;
         uint64_t phase_;
     };
 
     // work(member) on up to `threads` threads, each of which goes through the same phases; returns when all are over.
+    // The work is true when it comes to its end, and false as soon as a phase is.
     template <typename Work>
     void run(int threads, const Work& work) {
         std::lock_guard<std::mutex> turn(mutex_);
@@ -100,11 +106,11 @@ class Team {
             size_ = started_;
         }
         begun_ = phase();
-        Member caller(*this, 0);
-        if (size_ == 1) return work(caller);
-        const std::function<void(Member&)> shared = std::cref(work);
-        work_ = &shared;
         const uint32_t call = (call_.load() & ~uint32_t(MOST)) + (MOST + 1);
+        Member caller(*this, 0, call + uint32_t(size_));
+        if (size_ == 1) return void(work(caller));
+        const std::function<bool(Member&)> shared = std::cref(work);
+        work_ = &shared;
         call_.store(call + uint32_t(size_));
         call_.notify_all();
         work(caller);
@@ -115,7 +121,7 @@ class Team {
     // A call of one phase.
     template <typename Work>
     void share(int threads, const Work& work) {
-        run(threads, [&](Member& member) { member.share(work); });
+        run(threads, [&](Member& member) { return member.share(work); });
     }
 
   private:
@@ -131,14 +137,21 @@ class Team {
             call_.wait(call);
             call = call_.load();
             if (me >= int(call & MOST)) continue;
-            inside_.fetch_add(1);
-            if (call_.load() == call) {  // otherwise the call has ended meanwhile
-                Member member(*this, me);
-                (*work_)(member);
-            }
-            inside_.fetch_sub(1);
+            if (!enter(call)) continue;
+            Member member(*this, me, call);
+            if ((*work_)(member)) leave();
         }
     }
+
+    // Takes a thread into a call, which does not end while somebody is inside; false if it has ended.
+    bool enter(uint32_t call) {
+        inside_.fetch_add(1);
+        if (call_.load() == call) return true;
+        inside_.fetch_sub(1);
+        return false;
+    }
+
+    void leave() { inside_.fetch_sub(1); }
 
     uint64_t phase() const { return ticket_.load() / (MOST + 1); }
 
@@ -159,9 +172,9 @@ class Team {
     std::mutex mutex_;
     int started_ = 1, size_ = 1;
     uint64_t begun_ = 0;  // the phase that the call began with
-    const std::function<void(Member&)>* work_ = nullptr;
+    const std::function<bool(Member&)>* work_ = nullptr;
     std::atomic<uint32_t> call_{0};  // a counter, and in its low byte how many threads the call is for; none: it is over
-    std::atomic<int> inside_{0};  // threads that may look at the call's work, beside the caller
+    alignas(64) std::atomic<int> inside_{0};  // threads that may look at the call's work, beside the caller
     alignas(64) std::atomic<uint64_t> ticket_{0};  // phases that are over, and in its low byte the next one's next piece
     alignas(64) std::atomic<int> done_{0};
 };

@@ -1,24 +1,27 @@
 """The fields of requests that speak of functions: what may be called, and what was."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticSerializationError, to_json
 
 from thermoscope.instruments.shape.settings import Text
 from thermoscope.server.fields import Body
 
 MOST = 128  # functions in one request, as OpenAI has it
+AROUND = 16  # levels around a schema in what is written out, at most
 
 Name = Annotated[str, StringConstraints(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 
 
 def _writable(schema: dict[str, Any]) -> dict[str, Any]:
     """What templates and responses write out again: a body can escape half a surrogate pair, UTF-8 cannot."""
+    within: Any = schema
+    for _ in range(AROUND):
+        within = [within]
     try:
-        json.dumps(schema, ensure_ascii=False).encode()
-    except (UnicodeEncodeError, RecursionError):
+        to_json(within)
+    except PydanticSerializationError:
         raise PydanticCustomError(
             "schema", "Input should be a schema without half surrogate pairs, and not nested too deeply"
         ) from None
