@@ -159,6 +159,8 @@ def test_a_port_that_is_taken_is_told_before_the_model_loads(
         (["--port", "70000"], "--port"),
         (["--slots", "0"], "--slots"),
         (["--alias", "\udcff"], "--alias: got bytes that are not UTF-8"),
+        (["--alias", " "], "--alias: got an empty text"),
+        (["--allowed-host", ""], "--allowed-host: got an empty text"),
         (["--steer", "plain"], "--steer: got 'plain', expected a name and a file, as in formal=formal.gguf"),
         (["--steer", "a=none.gguf"], "none.gguf: cannot be read"),
     ],

@@ -5,6 +5,7 @@ every refusal of bad input are quick.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a token may hold what an old terminal's encoding lacks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    whole_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         return app(arguments or ["--help"], prog_name="thermoscope", standalone_mode=False) or 0
@@ -76,5 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         complain(f"{error.filename or 'output'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
+        if whole_process:  # a second one would come amid Python's own end, and leave its traceback there
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         return INTERRUPTED
     return BAD_INPUT

@@ -287,6 +287,13 @@ def text(option: str, value: str) -> str:
     return value
 
 
+def name(option: str, value: str) -> str:
+    """Refuse a name that is none: what a shell makes of a variable that is not set."""
+    if not value.strip():
+        raise InvalidRequest(f"{option}: got an empty text, expected a name; give one, or leave it out.")
+    return text(option, value)
+
+
 def said(prompt: str | None) -> str:
     """The prompt from the command line or from stdin, without the line end that `echo` adds."""
     if prompt == "-" or (prompt is None and not sys.stdin.isatty()):

@@ -108,8 +108,8 @@ def serve(
     from thermoscope.server.serve import serve as answer
     from thermoscope.server.traces.store import Traces
 
-    aliases = [options.text("--alias", name) for name in alias or ()]
-    hosts = [options.text("--allowed-host", name) for name in allowed_host or ()]
+    aliases = [options.name("--alias", each) for each in alias or ()]
+    hosts = [options.name("--allowed-host", each) for each in allowed_host or ()]
     keys = access.keys(api_key or ())
     told = Options(
         aliases=aliases,

@@ -268,7 +268,7 @@ def _terms(found: Prediction) -> Reading:
     ]  # fmt: skip
     return Reading(
         findings=[
-            f"The card's own terms, with its numbers ({with_}): {whole:.3g} in all, "
+            f"The card's own terms, with the numbers that stand on it ({with_}): {whole:.3g} in all, "
             f"{100 * most.card / whole:.0f}% of it {most.name}; in time, the most is {slowest.name}.",
             f"Positions: {terms[0].differs}.",
         ],
