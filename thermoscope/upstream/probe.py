@@ -147,17 +147,11 @@ def _first(answer: Mapping[str, Any] | None) -> Choice | None:
 
 
 def _text(answer: Mapping[str, Any] | None) -> str | None:
+    """What an answer says, or a piece of one."""
     for choice in (answer or {}).get("choices", ()):
-        return str(choice.get("text") or (choice.get("message") or {}).get("content") or "")
+        message = choice.get("message") or choice.get("delta") or {}
+        return str(choice.get("text") or message.get("content") or "")
     return None
-
-
-def _said(piece: Mapping[str, Any]) -> bool:
-    """Whether a piece of a stream has text."""
-    return any(
-        choice.get("text") or (choice.get("delta") or {}).get("content")
-        for choice in piece.get("choices") or ()
-    )
 
 
 def _calls(answer: Mapping[str, Any] | None) -> bool:
@@ -205,7 +199,7 @@ def _streams(connection: Connection, asked: Mapping[str, Any], speaks: bool, cou
             pieces = connection.pieces(path, body)
             if any(_first(piece) is not None for piece in pieces):
                 return True
-            if any(_said(piece) for piece in pieces):
+            if any(_text(piece) for piece in pieces):
                 break
         return False
     except UpstreamUnreachable:
