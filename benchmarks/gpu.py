@@ -92,7 +92,7 @@ def decode(decoder: Decoder, prompt: list[int], tokens: int, device: str) -> flo
     cache._memory, cache.keys, cache.values = memory, memory[:, 0], memory[:, 1]
 
     def step(said: list[int], start: int) -> int:
-        hidden = decoder.forward(torch.tensor(said), [Span(0, start, len(said))], cache)
+        hidden = decoder.forward(said, [Span(0, start, len(said))], cache)
         return int(decoder.logits(hidden[-1:]).argmax())
 
     token = step(prompt, 0)

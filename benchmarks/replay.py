@@ -33,7 +33,7 @@ def prefill(model: Model, tokens: list[int]) -> None:
     """What an answer's prompt takes: all layers, and the head for the last token."""
     cache = model.cache(slots=1, context=len(tokens))
     for start in range(0, len(tokens), PREFILL_CHUNK):
-        rows = torch.tensor(tokens[start : start + PREFILL_CHUNK])
+        rows = tokens[start : start + PREFILL_CHUNK]
         hidden = model.decoder.forward(rows, [Span(0, start, len(rows))], cache)
     model.decoder.logits(hidden[-1:])
 

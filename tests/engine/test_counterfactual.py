@@ -146,7 +146,7 @@ def test_a_vector_added_to_the_stream_is_a_patch_of_the_sum(model, plain):
 def test_neighbours_in_a_call_are_not_touched(model):
     """Two sequences in one call, one of them changed: the other's bits are as in a call with no change."""
     vector = torch.ones(model.config.hidden)
-    rows, spans = torch.tensor([*TOKENS[:40], *OTHERS[:40]]), [Span(0, 0, 40), Span(1, 0, 40)]
+    rows, spans = [*TOKENS[:40], *OTHERS[:40]], [Span(0, 0, 40), Span(1, 0, 40)]
     both = [None, {0: [Add(1, vector), Suppress(range(5))]}]
     with torch.inference_mode():
         one, two = (

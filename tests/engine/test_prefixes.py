@@ -191,7 +191,7 @@ def test_whatever_comes_and_goes_slots_hold_what_one_pass_gives_and_answers_are_
         length = engine.cache.lengths[slot]
         cache = model.cache(slots=1, context=128)
         with torch.inference_mode():
-            model.decoder.forward(torch.tensor(there.tokens[:length]), [Span(0, 0, length)], cache)
+            model.decoder.forward(there.tokens[:length], [Span(0, 0, length)], cache)
         mine = slice(slot * cache.kv_heads, (slot + 1) * cache.kv_heads)
         torch.testing.assert_close(engine.cache.keys[:, mine, :length], cache.keys[:, :, :length])
         torch.testing.assert_close(engine.cache.values[:, mine, :length], cache.values[:, :, :length])

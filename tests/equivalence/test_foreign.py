@@ -27,7 +27,7 @@ def both(request, tmp_path_factory):
 def run(model, spans, cache, tokens=TOKENS):
     rows = torch.cat([tokens[span.start : span.start + span.count] for span in spans])
     with torch.inference_mode():
-        return model.decoder.forward(rows, spans, cache)
+        return model.decoder.forward(rows.tolist(), spans, cache)
 
 
 def test_logits_hidden_states_and_attention_agree(both):

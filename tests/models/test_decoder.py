@@ -19,7 +19,7 @@ def model(request, tmp_path_factory):
 def run(model, spans, cache, tokens=TOKENS):
     rows = torch.cat([tokens[span.start : span.start + span.count] for span in spans])
     with torch.inference_mode():
-        return model.decoder.forward(rows, spans, cache)
+        return model.decoder.forward(rows.tolist(), spans, cache)
 
 
 def whole(model):
@@ -73,7 +73,7 @@ def test_a_probe_changes_nothing_and_sees_sums_that_hold(model):
 
     with torch.inference_mode():
         cache = KVCache(model.config, slots=1, context=64)
-        looked = model.decoder.forward(TOKENS, [Span(0, 0, 60)], cache, Probe(probe))
+        looked = model.decoder.forward(TOKENS.tolist(), [Span(0, 0, 60)], cache, Probe(probe))
     assert torch.equal(looked, whole(model))
     for layer in range(model.config.layers):
         after = seen["residual", layer] + seen["attention_out", layer] + seen["mlp_out", layer]

@@ -66,7 +66,7 @@ def new_cache(decoder, slots=1, context=CONTEXT):
 def run(decoder, spans, cache, tokens=TOKENS, probe=None):
     rows = torch.cat([tokens[span.start : span.start + span.count] for span in spans])
     with torch.inference_mode():
-        return decoder.forward(rows, spans, cache, probe)
+        return decoder.forward(rows.tolist(), spans, cache, probe)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ class Watched:
 def probed(decoder, spans, cache, tokens):
     seen = {}
     with torch.inference_mode():
-        decoder.forward(tokens, spans, cache, Probe(lambda *key: seen.__setitem__(key[:2], key[2])))
+        decoder.forward(tokens.tolist(), spans, cache, Probe(lambda *key: seen.__setitem__(key[:2], key[2])))
     return seen
 
 
@@ -171,7 +171,7 @@ def test_other_tokens_beside_it_change_no_bit(decoder, whole):
     cache = new_cache(decoder, slots=2)
     tokens = torch.cat([TOKENS.flip(0), TOKENS])
     with torch.inference_mode():
-        both = decoder.forward(tokens, [Span(0, 0, COUNT), Span(1, 0, COUNT)], cache)
+        both = decoder.forward(tokens.tolist(), [Span(0, 0, COUNT), Span(1, 0, COUNT)], cache)
     assert torch.equal(both[COUNT:], whole[0])
     assert not torch.equal(both[:COUNT], whole[0])
 
@@ -222,11 +222,11 @@ def test_a_place_that_is_none_is_refused(decoder):
     cache = new_cache(decoder, slots=2)
     for span in (Span(2, 0, 1), Span(-1, 0, 1), Span(0, -1, 1), Span(0, CONTEXT, 1), Span(0, 0, 0)):
         with pytest.raises(ValueError, match="expected"), torch.inference_mode():
-            decoder.forward(TOKENS[: span.count], [span], cache)
+            decoder.forward(TOKENS[: span.count].tolist(), [span], cache)
     with pytest.raises(ValueError, match="got 3 tokens"), torch.inference_mode():
-        decoder.forward(TOKENS[:3], [Span(0, 0, 2)], cache)
+        decoder.forward(TOKENS[:3].tolist(), [Span(0, 0, 2)], cache)
     with pytest.raises(ValueError, match=r"torch\.float32"), torch.inference_mode():
-        decoder.forward(TOKENS[:2], [Span(0, 0, 2)], KVCache(decoder.config, slots=1, context=8))
+        decoder.forward(TOKENS[:2].tolist(), [Span(0, 0, 2)], KVCache(decoder.config, slots=1, context=8))
     for token in (-1, len(decoder.embedding)):
         with pytest.raises(IndexError, match="tokens: got"), torch.inference_mode():
-            decoder.forward(torch.tensor([0, token]), [Span(0, 0, 2)], cache)
+            decoder.forward([0, token], [Span(0, 0, 2)], cache)

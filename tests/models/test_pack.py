@@ -190,7 +190,7 @@ def test_every_family_says_the_same_through_the_own_kernel(kind, tmp_path):
         decoder = pack.build(checkpoint.config, dict(pack.pack(checkpoint, "int8", native=native)))
         cache = KVCache(checkpoint.config, slots=1, context=40, dtype=decoder.cache_type)
         with torch.inference_mode():
-            found[native] = decoder.logits(decoder.forward(tokens, [Span(0, 0, 40)], cache))
+            found[native] = decoder.logits(decoder.forward(tokens.tolist(), [Span(0, 0, 40)], cache))
     assert (type(decoder) is Fused) == (kind not in ("gpt2", "mixtral", "qwen3-moe", "qwen3-moe-normed"))
     bound = 0.1 if "moe" not in kind and kind != "mixtral" else 0.5  # a router may choose another expert
     assert (found[True] - found[False]).abs().mean() <= bound * found[False].std()

@@ -40,7 +40,7 @@ def logits(ready):
     decoder = pack.build(ready.config, ready.tensors)
     with torch.inference_mode():
         cache = KVCache(ready.config, slots=1, context=32)
-        return decoder.logits(decoder.forward(TOKENS, [Span(0, 0, 32)], cache))
+        return decoder.logits(decoder.forward(TOKENS.tolist(), [Span(0, 0, 32)], cache))
 
 
 def same(one, other):

@@ -38,7 +38,7 @@ def test_rounding_is_measured_told_and_kept(folder, precision, least, most, capl
         cache = each.cache(slots=2, context=300)  # another slot, another context, in pieces: the same numbers
         with torch.inference_mode():
             hidden = [
-                each.decoder.forward(part, [Span(1, 100 * index, len(part))], cache)
+                each.decoder.forward(part.tolist(), [Span(1, 100 * index, len(part))], cache)
                 for index, part in enumerate(tokens.split(100))
             ]
             laws.append(torch.softmax(each.decoder.logits(torch.cat(hidden)).double(), dim=-1))

@@ -69,7 +69,7 @@ class Batch:
         tails = [token for sequence in self._sequences for token in sequence[-self._tail :]]
         with torch.inference_mode():
             rows = self._model.decoder.forward(
-                torch.tensor(tails), self._spans, self._cache, probe if layers else None,
+                tails, self._spans, self._cache, probe if layers else None,
                 None if changes is None else dict(enumerate(changes)),
             )  # fmt: skip
             return Last(self._model.decoder.logits(rows[self._tail - 1 :: self._tail]), states)
@@ -99,7 +99,7 @@ class Batch:
         if first:
             spans = [Span(slot, 0, len(head)) for head, slot in first.items()]
             with torch.inference_mode():
-                tokens = torch.tensor([token for head in first for token in head])
+                tokens = [token for head in first for token in head]
                 self._model.decoder.forward(tokens, spans, self._cache)
         for slot, head in enumerate(heads):
             if head and first[head] != slot:

@@ -209,7 +209,7 @@ def _hidden(
                 slots = torch.full_like(where, place.slot)
                 place.cache.write(each.layer, place.cache.places(slots, where), each.keys, each.values)
         cuts = [each.until for each in overwrites if each.until > place.start]
-        chunk = torch.tensor(tokens[place.start : min([place.start + PREFILL_CHUNK, *cuts])])
+        chunk = tokens[place.start : min([place.start + PREFILL_CHUNK, *cuts])]
         span = Span(place.slot, place.start, len(chunk))
         yield place.start, model.decoder.forward(chunk, [span], place.cache, probe, changed)
         place.start += len(chunk)

@@ -85,6 +85,8 @@ class Scheduler:
         One in the background waits for all others, and half the slots are never the background's, so that
         whoever comes next finds one.
         """
+        if not self.waiting:
+            return None
         running = [each for each in self.running if each is not None]
         has = Counter(each.request.client for each in running)
         behind = sum(each.request.background for each in running)

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from thermoscope.catalogue.config import ModelConfig
@@ -87,7 +87,7 @@ class Adapter:
 
     def forward(
         self,
-        tokens: Int[Tensor, "rows"],
+        tokens: Sequence[int],
         spans: Sequence[Span],
         cache: KVCache,
         probe: Probe | None = None,
@@ -120,7 +120,7 @@ class Adapter:
                 hook = layer.register_forward_pre_hook(_between(index, probe, changes), with_kwargs=True)
                 stack.callback(hook.remove)
             self._network.base_model(
-                input_ids=tokens[None], position_ids=rows.positions[None], use_cache=False
+                input_ids=torch.tensor(tokens)[None], position_ids=rows.positions[None], use_cache=False
             )
         x = changes.stream(self.config.layers, last[0])
         if probe:

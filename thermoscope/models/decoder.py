@@ -109,7 +109,7 @@ class Decoder:
 
     def forward(
         self,
-        tokens: Int[Tensor, "rows"],
+        tokens: Sequence[int],
         spans: Sequence[Span],
         cache: KVCache,
         probe: Probe | None = None,
@@ -125,7 +125,7 @@ class Decoder:
         `residual` once more.
         """
         plan = self.plan(spans, cache, interventions)
-        x = self.embed(tokens, plan)
+        x = self.embed(torch.tensor(tokens), plan)
         for index, layer in enumerate(self.layers):
             x = self.block(index, layer, x, plan, cache, probe)
         if plan.changes:

@@ -197,11 +197,11 @@ def _tried(config: ModelConfig, network: Any) -> Adapter:
     way but by our attention says something else then.
     """
     count = min(TRIAL, config.context)
-    tokens = torch.arange(1, count + 1) * 7919 % config.vocab
-    expected = network(input_ids=tokens[None], use_cache=False).logits[0]
+    tokens = [place * 7919 % config.vocab for place in range(1, count + 1)]
+    expected = network(input_ids=torch.tensor([tokens]), use_cache=False).logits[0]
     network.set_attn_implementation(NAME)
     adapter, cache, cut = Adapter(config, network), KVCache(config, slots=2, context=count), count // 3
-    both = torch.cat((tokens[:cut], tokens[-cut:]))
+    both = tokens[:cut] + tokens[-cut:]
     first = adapter.forward(both, [Span(0, 0, cut), Span(1, 0, cut)], cache)[:cut]
     rest = adapter.forward(tokens[cut:], [Span(0, cut, count - cut)], cache)
     off = (adapter.logits(torch.cat((first, rest))) - expected).abs().max()

@@ -5,12 +5,13 @@ its own, in which a row's numbers do not depend on the company that it is in.
 """
 
 import ctypes
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from thermoscope.catalogue.config import ModelConfig
@@ -88,7 +89,7 @@ class Fused:
 
     def forward(
         self,
-        tokens: Int[Tensor, "rows"],
+        tokens: Sequence[int],
         spans: Sequence[Span],
         cache: KVCache,
         probe: Probe | None = None,
@@ -99,11 +100,11 @@ class Fused:
         if probe is None and not interventions:
             # The step looks them up: PyTorch would give the interpreter away, and wait for it again.
             numbers = self._checked(tokens)
-            rows.tokens = ctypes.addressof(numbers)
+            rows.tokens, _ = numbers.buffer_info()
             x = torch.empty(len(tokens), self.config.hidden)
             self._run(x, rows, cache, 0, len(self.layers), native.Taps())
         else:
-            x = F.embedding(tokens, self.embedding).float() * self.config.embedding_scale
+            x = F.embedding(torch.tensor(tokens), self.embedding).float() * self.config.embedding_scale
             where = rows_of(spans, cache, self.config.window)
             changes = Interventions(interventions or {}, where.slots, where.positions)
             x = self._by_layer(x, rows, where, cache, probe or NOBODY, changes)
@@ -146,20 +147,18 @@ class Fused:
             raise ValueError(f"tokens: got {count} tokens for spans of {places}, expected as many.")
         if cache.keys.dtype != self.cache_type:
             raise ValueError(f"cache: got {cache.keys.dtype}, expected {self.cache_type}.")
-        integers = ctypes.c_int32 * count
-        slots = integers(*(span.slot for span in spans for _ in range(span.count)))
-        positions = integers(*(span.start + i for span in spans for i in range(span.count)))
+        slots = array("i", [span.slot for span in spans for _ in range(span.count)])
+        positions = array("i", [span.start + i for span in spans for i in range(span.count)])
         self._turn(cache.context)
-        return native.Rows(count, ctypes.addressof(slots), ctypes.addressof(positions)), (slots, positions)
+        return native.Rows(count, slots.buffer_info()[0], positions.buffer_info()[0]), (slots, positions)
 
-    def _checked(self, tokens: Int[Tensor, "rows"]) -> "ctypes.Array[ctypes.c_int32]":
+    def _checked(self, tokens: Sequence[int]) -> "array[int]":
         """The tokens for the native step, which would read whatever stands where a number points to."""
-        numbers: list[int] = tokens.tolist()
-        if min(numbers) < 0 or max(numbers) >= len(self.embedding):
+        if min(tokens) < 0 or max(tokens) >= len(self.embedding):
             raise IndexError(
-                f"tokens: got {min(numbers)} to {max(numbers)}, expected 0 to {len(self.embedding) - 1}."
+                f"tokens: got {min(tokens)} to {max(tokens)}, expected 0 to {len(self.embedding) - 1}."
             )
-        return (ctypes.c_int32 * len(numbers))(*numbers)
+        return array("i", tokens)
 
     def _run(
         self, x: Tensor, rows: native.Rows, cache: KVCache, first: int, last: int, taps: native.Taps

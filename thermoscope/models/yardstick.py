@@ -1,5 +1,6 @@
 """How far rounded weights move a model: KL to the file's own, on a short text that ships with the program."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import torch
@@ -23,7 +24,7 @@ def divergence(exact: Decoder | Fused, rounded: Decoder | Fused, tokenizer: Toke
     $$\frac{1}{n} \sum_t \sum_x p_t(x) \left(\log p_t(x) - \log q_t(x)\right)$$
     """
     text = (files("thermoscope.models") / "yardstick.txt").read_text(encoding="utf-8")
-    tokens = torch.tensor(list(tokenizer.prompt(text))[: min(TOKENS, exact.config.context)])
+    tokens = tokenizer.prompt(text)[: min(TOKENS, exact.config.context)]
     ours, theirs = (torch.split(_hidden(each, tokens, exact.config), CHUNK) for each in (exact, rounded))
     total = 0.0
     for one, other in zip(ours, theirs, strict=True):
@@ -32,6 +33,8 @@ def divergence(exact: Decoder | Fused, rounded: Decoder | Fused, tokenizer: Toke
     return total / len(tokens)
 
 
-def _hidden(decoder: Decoder | Fused, tokens: Tensor, config: ModelConfig) -> Float[Tensor, "tokens hidden"]:
+def _hidden(
+    decoder: Decoder | Fused, tokens: Sequence[int], config: ModelConfig
+) -> Float[Tensor, "tokens hidden"]:
     cache = KVCache(config, slots=1, context=len(tokens), dtype=decoder.cache_type)
     return decoder.forward(tokens, [Span(0, 0, len(tokens))], cache)
