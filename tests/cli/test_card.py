@@ -50,7 +50,7 @@ def test_a_file_is_read_from_its_path(coin, tmp_path):
         (("--p", "much"), "Invalid value for '--p': "),
         (("--tosses", "0"), "tosses: got 0, expected greater than or equal to 1."),
         (("--sides", "one"), "sides: got ['one'], expected at least 2 items"),
-        (("--sides", '["a", null]'), "sides[1]: got None, expected a valid string"),
+        (("--sides", '["a", null]'), "sides[1]: got null, expected a valid string"),
         (("--faces", "3"), "faces: got 3, expected 2 or 6"),
         (("--sides", '["broken'), "--sides: got '[\"broken', expected values with commas between"),
         (("--notes", "nothing"), "nothing: No such file or directory"),

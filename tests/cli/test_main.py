@@ -29,6 +29,17 @@ def test_help_comes_in_half_a_second() -> None:
     assert statistics.median(seconds() for _ in range(3)) < 0.5
 
 
+@pytest.mark.parametrize("command", [["--help"], ["hardware"], ["hardware", "--json"], ["models", "list"]])
+def test_a_reader_who_leaves_is_no_fault(command: list[str]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [*HELP[:-1], *command], cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("command", ["", "run", "chat", "serve", "models", "doctor"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     heavy = HEAVY if command else (*HEAVY, "pydantic")  # Typer itself reads a command's options with it

@@ -133,7 +133,7 @@ def test_an_unknown_model_gets_suggestions():
 
 def test_a_string_is_never_a_path(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    with pytest.raises(ModelNotFound, match="Expected a name of the catalogue"):
+    with pytest.raises(ModelNotFound, match="expected a name of the catalogue"):
         read(str(tmp_path))
 
 

@@ -1,5 +1,6 @@
 """JSON is read as every reader would read it, or refused."""
 
+import gzip
 import json
 
 import pytest
@@ -22,7 +23,7 @@ def test_what_is_json_is_what_json_says(value):
         (b'{"a": -Infinity}', "-Infinity is no number"),
         (b'{"a": -1e999}', "-1e999 is larger than any number"),
         (b"[" * 100_000, "nested too deeply"),
-        (b"9" * 5000, "broken JSON"),
+        (b"-" + b"9" * 5000, "-9{39}… has 5001 digits, more than any number here"),
         (b"\xff", "broken JSON"),
         (b"{", "broken JSON"),
         (b"", "broken JSON"),
@@ -53,6 +54,16 @@ def test_an_object_is_asked_for():
 )
 def test_what_a_header_calls_json(header, is_it):
     assert is_json(header) is is_it
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/instruments/temperature"])
+def test_a_packed_body_is_refused_by_its_header(client, path):
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = client.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (
+        415,
+        "content-encoding: got 'gzip', expected none.",
+    )
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/instruments/temperature"])

@@ -166,7 +166,8 @@ def test_a_trace_has_every_prompts_answers_numbered_through(tiny_client, ask, st
         ({"prompt": [-1]}, "prompt"),
         ({"prompt": [10**6]}, "prompt"),
         ({"prompt": "\ud800"}, "prompt"),
-        ({"prompt": ["a"] * 65, "n": 2}, "n"),
+        ({"prompt": ["a"] * 65, "n": 2}, "prompt"),
+        ({"thermoscope": {"stop_ids": [10**6]}}, "thermoscope.stop_ids"),
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 3}, "best_of"),
         ({"logprobs": 6}, "logprobs"),
@@ -195,6 +196,7 @@ def test_best_of_is_taken_where_it_changes_nothing(ask):
 def test_a_prompt_that_does_not_fit(ask):
     error = ask(prompt="x" * 126).json()["error"]
     assert (error["code"], error["type"]) == ("context_length_exceeded", "invalid_request_error")
+    assert error["param"] == "prompt"
     assert ask(model="gpt-9").status_code == 404
 
 

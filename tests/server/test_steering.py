@@ -58,7 +58,7 @@ def test_a_name_that_is_not_known_is_refused_and_never_opened(lm, say, tmp_path,
         answer = say(steer=name)
         assert answer.status_code == 400
         error = answer.json()["error"]
-        assert error["message"].startswith(f"steer: got {name!r}, expected one of constant, card")
+        assert error["message"].startswith(f"thermoscope.steer: got {name!r}, expected one of constant, card")
         assert error["param"] == "thermoscope.steer"
     with TestClient(create_app(lm)) as client:
         body = {"model": lm.name, "messages": MESSAGES, "thermoscope": {"steer": "constant"}}

@@ -188,6 +188,9 @@ def large(name):
     return {"type": "function", "function": {"name": name, "parameters": {"properties": properties}}}
 
 
+HALF = {"type": "function", "function": {"name": "f", "parameters": {"title": "\ud800"}}}
+
+
 MANY = [{"type": "function", "function": {"name": f"f{i}"}} for i in range(129)]
 
 
@@ -233,6 +236,15 @@ MANY = [{"type": "function", "function": {"name": f"f{i}"}} for i in range(129)]
 )
 def test_what_is_refused(ask, fields, param):
     assert refused(ask(**fields))["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("tool", "wanted"), [(deep(300), "that is nested less deeply"), (HALF, "without half surrogate pairs")]
+)
+def test_a_schema_that_cannot_be_written_says_why(client, tool, wanted):
+    body = json.dumps({"model": "gpt-4o", "messages": [USER], "tools": [tool]})
+    answer = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert refused(answer)["message"].endswith(f"expected a schema {wanted}.")
 
 
 def test_some_of_the_tools_can_be_allowed(ask, model):

@@ -31,7 +31,7 @@ def architecture(name: str, *, local: bool = True) -> Architecture:
         return _architecture(found)
     hint = nearest(name, {key: entry["name"] for key, entry in known.items()})
     if not local:
-        raise ModelNotFound(f"model: got {name!r}; {hint}Expected a name of the catalogue.")
+        raise ModelNotFound(f"model: got {name!r}; {hint}expected a name of the catalogue.")
     path = Path(name).expanduser()
     if name and path.exists():
         return _from_file(path)
@@ -39,7 +39,7 @@ def architecture(name: str, *, local: bool = True) -> Architecture:
         folder = hub.fetch(name, ["config.json"], otherwise="a config.json")
         return _from_file(folder / "config.json")
     raise ModelNotFound(
-        f"model: got {name!r}, which is no file or folder here; {hint}Expected a name of the catalogue, "
+        f"model: got {name!r}, which is no file or folder here; {hint}expected a name of the catalogue, "
         "a folder or a config.json, a .gguf file, or a Hugging Face id such as owner/name."
     )
 

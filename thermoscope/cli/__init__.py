@@ -72,8 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return app(arguments or ["--help"], prog_name="thermoscope", standalone_mode=False) or 0
     except (ThermoscopeError, typer.TyperException) as error:
         complain(error.format_message() if isinstance(error, typer.TyperException) else str(error))
-    except BrokenPipeError:  # `thermoscope … | head`: nobody reads on, and that is no fault
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # `thermoscope … | head`, which Typer and Rich leave by SystemExit:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # nobody reads on, and that is no fault
         return 0
     except OSError as error:
         complain(f"{error.filename or 'output'}: {error.strerror or error}")

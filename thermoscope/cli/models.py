@@ -12,7 +12,7 @@ from rich.table import Table
 from thermoscope.cli import options
 from thermoscope.cli.terminal import cells, console, print_json, size, visible
 
-app = typer.Typer(help="List, fetch and look at models.")
+app = typer.Typer(help="List, fetch and look at models.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A name, a folder, a .gguf file or a hub id.")]
 

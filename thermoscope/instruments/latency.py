@@ -86,7 +86,7 @@ def read(settings: Settings, lab: "Lab") -> Reading:
 
         parts.append(calibrated(lab))
     elif settings.model is None:
-        raise InvalidRequest("model: missing, and it is required without --calibrate.", param="model")
+        raise InvalidRequest("model: missing, and it is required unless calibrate is set.", param="model")
     if settings.model is not None:
         from thermoscope.instruments import _latency as say
 

@@ -7,8 +7,11 @@ from typing import Any, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from thermoscope.errors import InvalidRequest
+
+LONGEST = 4300  # digits of a whole number: what Python takes
 
 
 class StrictRoute(APIRoute):
@@ -19,6 +22,9 @@ class StrictRoute(APIRoute):
         reads_json = self.body_field is not None
 
         async def strictly(request: Request) -> Response:
+            packed = request.headers.get("content-encoding", "identity")
+            if packed.lower() != "identity":
+                raise HTTPException(415, f"content-encoding: got {packed!r}, expected none.")
             strict = _Strict(request.scope, request.receive)
             if reads_json and is_json(request.headers.get("content-type", "")):
                 await strict.json()  # here, where its refusal is heard; FastAPI finds the value kept
@@ -47,7 +53,13 @@ def parse(data: bytes) -> Any:
     an object has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
     """
     try:
-        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(
+            data.decode(),
+            object_pairs_hook=_once,
+            parse_constant=_refuse,
+            parse_float=_finite,
+            parse_int=_whole,
+        )
     except RecursionError:
         raise InvalidRequest("body: got JSON that is nested too deeply, expected an object.") from None
     except ValueError as error:  # Unicode's is of this kind
@@ -84,3 +96,9 @@ def _finite(number: str) -> float:
     if math.isinf(value):
         raise ValueError(f"{number[:40]} is larger than any number here")
     return value
+
+
+def _whole(number: str) -> int:
+    if len(number) > LONGEST:
+        raise ValueError(f"{number[:40]}… has {len(number)} digits, more than any number here")
+    return int(number)

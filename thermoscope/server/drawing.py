@@ -40,7 +40,7 @@ def steering(body: Answering, vectors: "Mapping[str, Steering]") -> "Steering | 
         known = (
             f"one of {', '.join(vectors)}" if vectors else "a server that was started with --steer NAME=FILE"
         )
-        raise InvalidRequest(f"steer: got {name!r}, expected {known}.", param="thermoscope.steer")
+        raise InvalidRequest(f"thermoscope.steer: got {name!r}, expected {known}.", param="thermoscope.steer")
     return vectors[name]
 
 

@@ -5,6 +5,7 @@ on the second.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,14 @@ logger = logging.getLogger(__name__)
 
 UNEXPECTED = "Something unexpected failed here; the server's log has the details. Try again."
 LONGEST = 1000  # characters of a message: a client's own megabyte comes back to it as its two ends
+# What the engine calls a field, and an address does not. Responses reword their errors themselves.
+BEYOND = {name: f"thermoscope.{name}" for name in ("stop_ids", "dry_breakers", "ignore_eos")}
+WORDS = {
+    "/v1/chat/completions": BEYOND,
+    "/v1/completions": BEYOND | {"messages": "prompt"},
+    "/v1/embeddings": {"messages": "input"},
+    "/v1/responses": BEYOND,
+}
 CLIENT_CLOSED_REQUEST = 499  # nginx's number for an answer that nobody waits for
 
 
@@ -94,10 +103,19 @@ def install(app: FastAPI) -> None:
             where = f"{request.method} {request.url.path}"
             reason = "no such address" if error.status_code == 404 else "not a method of this address"
             error = HTTPException(error.status_code, f"{where}: {reason}; /docs lists them.", error.headers)
-        return respond(error)
+        return respond(_in_own_words(error, request.url.path) if isinstance(error, InvalidRequest) else error)
 
     for kind in (RequestValidationError, HTTPException, ThermoscopeError, ClientGoneError):
         app.add_exception_handler(kind, handle)
+
+
+def _in_own_words(error: InvalidRequest, path: str) -> InvalidRequest:
+    """The same about the field as the address calls it."""
+    own = WORDS.get(path, {}).get(error.param or "")
+    if own is None:
+        return error
+    message = re.sub(f"^{error.param}: ", f"{own}: ", str(error))
+    return InvalidRequest(message, param=own, code=error.code)
 
 
 def _body(

@@ -33,7 +33,8 @@ def _as_texts(value: object) -> object:
         elif not _is_ids(one):
             raise PydanticCustomError(
                 "texts",
-                "Input should be a text, a list of texts, a list of token ids, or a list of such lists",
+                "Input should be a text, a list of texts, a list of token ids (0 or more), or a list of such "
+                "lists, none of them empty",
             )
     return each
 

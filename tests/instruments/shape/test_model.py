@@ -32,7 +32,7 @@ def test_a_path_that_is_none_may_be_a_name():
 
 @pytest.mark.parametrize("name", ["../config.json", "/etc", "meta-llama/nothing-here"])
 def test_a_string_reaches_neither_files_nor_the_network(name):
-    with pytest.raises(ModelNotFound, match=r"Expected a name of the catalogue\.$"):
+    with pytest.raises(ModelNotFound, match=r"expected a name of the catalogue\.$"):
         SHAPE.validate_python(name)
 
 

@@ -55,7 +55,7 @@ def test_json_s_lists_and_infinity_are_taken():
         ({"temperatures": "1"}, "temperatures: got '1', expected a list."),
         ({"temperatures": [1, -1]}, "temperatures[1]: got -1, expected greater than or equal to 0."),
         ({"count": 1.5}, "count: got 1.5, expected a valid integer."),
-        ({"count": True}, "count: got True, expected a valid integer."),
+        ({"count": True}, "count: got true, expected a valid integer."),
         ({"count": 11}, "count: got 11, expected less than or equal to 10."),
         ({"share": math.nan}, "share: got nan, expected less than or equal to 1."),
         ({"engine": "other"}, "engine: got 'other', expected 'ours' or 'theirs'."),

@@ -19,6 +19,19 @@ Value = TypeVar("Value")
 _BEFORE_EXPECTED = re.compile(r"^(Input|String|Tuple|List|Dictionary|Value) should (be|have) ")  # pydantic's
 
 
+class _Json(reprlib.Repr):
+    """What a client wrote, shortened, as it wrote it: no True, no None."""
+
+    def repr_bool(self, value: bool, _level: int) -> str:
+        return "true" if value else "false"
+
+    def repr_NoneType(self, _value: None, _level: int) -> str:  # noqa: N802  (reprlib looks for this name)
+        return "null"
+
+
+_as_json = _Json()
+
+
 def _infinity(value: object) -> object:
     return math.inf if value == "inf" else value
 
@@ -88,8 +101,8 @@ def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[
     """
     param = _param(location)
     if not param:
-        return f"expected a JSON object, got {_shorten(reprlib.repr(problem['input']))}.", None
-    got = _shorten(reprlib.repr(problem["input"]))
+        return f"expected a JSON object, got {_shorten(_as_json.repr(problem['input']))}.", None
+    got = _shorten(_as_json.repr(problem["input"]))
     match problem["type"]:
         case "missing":
             return f"{param}: missing, and it is required.", param
@@ -97,6 +110,8 @@ def explain(problem: Mapping[str, Any], location: Sequence[str | int]) -> tuple[
             return f"{param}: no field of that name is known here; check its spelling or leave it out.", param
         case "none_required":
             return f"{param}: got {got}, but this server cannot do that yet; leave it out.", param
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{param}: got {got}, expected an object.", param
         case "tuple_type":
             return f"{param}: got {got}, expected a list.", param
         case "too_short" | "too_long" as bound:  # of a text, too, where something is checked after its type

@@ -63,8 +63,8 @@ def _check_pairs(body: CompletionRequest) -> None:
         )
     if n * len(body.prompt) > MOST:
         raise InvalidRequest(
-            f"n: got {n} for {len(body.prompt)} prompts, expected at most {MOST} answers in all; send fewer.",
-            param="n",
+            f"prompt: got {len(body.prompt)} with n = {n}, expected at most {MOST} answers; send fewer.",
+            param="prompt",
         )
     if body.prompt_alternatives is not None:
         raise InvalidRequest(

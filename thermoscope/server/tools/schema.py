@@ -21,10 +21,9 @@ def _writable(schema: dict[str, Any]) -> dict[str, Any]:
         within = [within]
     try:
         to_json(within)
-    except PydanticSerializationError:
-        raise PydanticCustomError(
-            "schema", "Input should be a schema without half surrogate pairs, and not nested too deeply"
-        ) from None
+    except PydanticSerializationError as error:
+        wanted = "without half surrogate pairs" if "surrogate" in str(error) else "that is nested less deeply"
+        raise PydanticCustomError("schema", "Input should be a schema {wanted}", {"wanted": wanted}) from None
     return schema
 
 
