@@ -69,6 +69,15 @@ def test_4_bit_weights_keep_the_kernels_own_layout(tmp_path):
     assert same(packed.load(tmp_path / "a").tensors, before.tensors)
 
 
+@pytest.mark.parametrize("name", ["a", "ab", "a" * 20, "a" * 63])
+def test_weights_begin_at_a_cache_line(tmp_path, name):
+    ready = made(tiny.write_gguf(tmp_path / "m.gguf"))
+    packed.save(tmp_path / "a", ready._replace(tensors={name: torch.arange(5)}))
+    header = (tmp_path / "a" / "weights.safetensors").read_bytes()
+    assert (8 + int.from_bytes(header[:8], "little")) % 64 == 0
+    assert torch.equal(packed.load(tmp_path / "a").tensors[name], torch.arange(5))
+
+
 @pytest.mark.parametrize("shift", [0, 8, 16, 24, 40, 56])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "int4"])
 def test_tensors_may_stand_anywhere_in_the_mapped_file(tmp_path, precision, shift):
@@ -139,7 +148,7 @@ def test_saving_again_replaces_the_folder(saved, tmp_path):
 
 
 def test_a_save_that_fails_leaves_the_old_folder_and_nothing_else(saved, monkeypatch):
-    def full(tensors, path):
+    def full(tensors, path, **_):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
