@@ -68,8 +68,25 @@ def test_the_cost_of_a_grammar_is_measured(smollm2):
     assert all(line["free"] > 0 and line["held"] > 0 for line in lines)
 
 
-def test_the_cards_benchmark_runs_on_what_there_is(smollm2):
-    done = bench("--device", "cpu", "--tokens", "4", "--rounds", "1", program="gpu")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+@pytest.mark.parametrize("program", ["gpu_memory", "gpu_latency"])
+def test_without_a_graphics_card_no_planner_is_measured_on_one(program):
+    done = bench(program=program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "benchmark: no CUDA device here, so nothing is measured.\n"
+
+
+def test_a_training_step_of_the_memory_benchmark_runs():
+    done = bench("--device", "cpu", "--only", "1", program="gpu_memory")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert row["fits"]
+    assert 9 < row["loss"] < 13
+
+
+@pytest.mark.parametrize("shape", [(), ("--shape", "smollm2-135m")])
+def test_the_cards_benchmark_runs_on_what_there_is(smollm2, shape):
+    done = bench("--device", "cpu", "--tokens", "4", "--rounds", "1", *shape, program="gpu")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     speed = result["tokens_per_second"]

@@ -31,7 +31,7 @@ def network(job: Training, layers: int, mode: FakeTensorMode) -> nn.Module:
     attention = "eager" if job.attention == "eager" else FUSED
     with torch.device("meta"):
         model: Any = transformers.AutoModelForCausalLM.from_config(
-            _config(shape), dtype=TYPES[job.precision], attn_implementation=attention
+            config(shape), dtype=TYPES[job.precision], attn_implementation=attention
         )
     if (found := sum(each.numel() for each in model.parameters())) != shape.parameters:
         raise UnsupportedModel(
@@ -42,12 +42,13 @@ def network(job: Training, layers: int, mode: FakeTensorMode) -> nn.Module:
     if job.checkpointing == "full":
         model.activation_checkpointing_enable()
     if job.adapter is not None:
-        model = _adapted(model, job.adapter)
+        model = adapted(model, job.adapter, meta=True)
     with mode:
         return _faked(model)
 
 
-def _config(shape: Architecture) -> Any:
+def config(shape: Architecture) -> Any:
+    """transformers' configuration of a shape that `bounds` lets through."""
     common = {
         "vocab_size": shape.vocab,
         "hidden_size": shape.hidden,
@@ -68,16 +69,17 @@ def _config(shape: Architecture) -> Any:
     return transformers.LlamaConfig(**common, attention_bias=shape.qkv_bias, mlp_bias=shape.mlp_bias)
 
 
-def _adapted(model: nn.Module, adapter: Adapter) -> Any:
+def adapted(model: nn.Module, adapter: Adapter, *, meta: bool) -> Any:
+    """The model with peft's adapters, which have no numbers yet on the device `meta`."""
     import peft
 
-    config = peft.LoraConfig(
+    lora = peft.LoraConfig(
         r=adapter.rank,
         target_modules=[TARGETS[each] for each in adapter.targets],
         lora_dropout=DROPOUT * adapter.dropout,
         task_type="CAUSAL_LM",
     )
-    return peft.get_peft_model(model, config, low_cpu_mem_usage=True)
+    return peft.get_peft_model(model, lora, low_cpu_mem_usage=meta)
 
 
 def _fused_attention(
