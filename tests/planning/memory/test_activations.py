@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,27 +12,32 @@ TOKENS = 512
 WHOLE = Trained(weights=True)
 
 
-def kept_by_transformers(layers, attention, *, frozen=False):
-    """Bytes a token that autograd saves in transformers' Llama of SMALL's shape, parameters not counted."""
-    from transformers import LlamaConfig, LlamaModel
+def kept_by_transformers(layers, attention, *, frozen=False, family="Llama", autocast=False):
+    """Bytes a token that autograd saves in transformers' network of SMALL's shape, without parameters and
+    what autocast makes of them.
+    """
+    import transformers
 
-    config = LlamaConfig(
+    config = getattr(transformers, f"{family}Config")(
         vocab_size=64, hidden_size=256, intermediate_size=704, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=TOKENS,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=TOKENS,
         attn_implementation=attention,
     )  # fmt: skip
-    model = LlamaModel(config).bfloat16().train()
+    model = getattr(transformers, f"{family}Model")(config).train()
+    model = model if autocast else model.bfloat16()
     model.layers.requires_grad_(not frozen)
     own = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    casts = {turned for each in model.parameters() for turned in (each.shape, each.shape[::-1])}
     saved = {}
 
     def pack(tensor):
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in own and not (autocast and tensor.shape in casts):
             saved[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no address is used twice
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    cast = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), cast:
         model(torch.zeros(1, TOKENS, dtype=torch.long), use_cache=False)
     return sum(size for size, _ in saved.values()) / TOKENS
 
@@ -42,6 +49,20 @@ def test_a_layer_keeps_what_autograd_saves(attention, frozen):
     saved = [kept_by_transformers(layers, attention, frozen=frozen) for layers in (2, 3)]
     trained = Trained() if frozen else WHOLE
     counted = layer(SMALL, 0, trained, stack("transformers"), attention, context=TOKENS)
+    assert counted.kept == saved[1] - saved[0]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_norms_of_queries_and_keys_keep_their_copies(frozen):
+    saved = [kept_by_transformers(layers, "sdpa", frozen=frozen, family="Qwen3") for layers in (2, 3)]
+    normed = replace(SMALL, qk_norm="head")
+    counted = layer(normed, 0, Trained(weights=not frozen), stack("transformers"), "sdpa", context=TOKENS)
+    assert counted.kept == saved[1] - saved[0]
+
+
+def test_under_autocast_the_stream_is_wide_and_each_matrix_casts_it():
+    saved = [kept_by_transformers(layers, "sdpa", autocast=True) for layers in (2, 3)]
+    counted = layer(SMALL, 0, WHOLE, stack("transformers"), "sdpa", context=TOKENS, stream=4)
     assert counted.kept == saved[1] - saved[0]
 
 

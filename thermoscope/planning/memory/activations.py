@@ -63,11 +63,13 @@ def layer(
     *,
     context: int,
     width: int = 2,
+    stream: int | None = None,
     split: int = 1,
 ) -> Layer:
     """One layer's activations.
 
-    - `context`: how many positions a token's scores span. `width`: bytes of an activation.
+    - `context`: how many positions a token's scores span. `width`: bytes of an activation. `stream`: bytes of
+      a number of the residual stream, where it is wider: each matrix then casts its own copy of its input.
     - `split`: devices that share each layer's heads and MLP columns; the stream stands whole on each.
 
     **Errors:** `InvalidRequest` for an adapter that does not fit the matrices.
@@ -75,7 +77,9 @@ def layer(
     h = shape.hidden
     copies = trained.quantised and stack.quantised_input
     inputs = trained.weights or copies
-    norms = _norms(shape, trained, stack, width) + inputs * _norm_outputs(shape) * width * h
+    wider = stream or width
+    norms = _norms(shape, trained, stack, wider) + _head_norms(shape, trained, stack, width) / split
+    norms += inputs * (_readers(shape, index) if wider > width else _norm_outputs(shape)) * width * h
     heads = (_attention(shape, stack, attention, width, inputs=inputs) + copies * width * h) / split
     scores = shape.heads * context * _score_bytes(width) * (attention == "eager") / split
     wide = FLOAT32 if trained.quantised and stack.wide_quantised else width
@@ -86,15 +90,15 @@ def layer(
     adapters = _adapters(shape, index, trained.adapter, stack, width)
     product = _product(shape, index) * width / split if trained.weights else 0.0
     kept = norms + heads + scores + mlp + adapters
-    stream = 2 * width * h  # the layer's own result, and its gradient
-    in_mlp = kept - product + stream + moment  # the product is gone once the down projection has its gradient
-    in_attention = kept - mlp + stream + heads
+    result = 2 * wider * h  # the layer's own, and its gradient
+    in_mlp = kept - product + result + moment  # the product is gone once the down projection has its gradient
+    in_attention = kept - mlp + result + heads
     if attention == "eager":
         in_attention += shape.heads * context * (width + 2 * FLOAT32) / split
     at_work = [
         _adapting(shape, index, trained.adapter, part) for part in (shape.attention(), shape.mlp(index))
     ]
-    forward = 2 * width * h + max(heads + scores + at_work[0], moment + at_work[1])
+    forward = 2 * wider * h + max(heads + scores + at_work[0], moment + at_work[1])
     return Layer(
         norms=norms, attention=heads, scores=scores, mlp=mlp, adapters=adapters, forward=forward,
         backward=max(in_mlp, in_attention),
@@ -109,6 +113,21 @@ def _norms(shape: Architecture, trained: Trained, stack: Stack, width: int) -> f
         return float(scales + count * width * shape.hidden)
     copy = scales + count * FLOAT32 * shape.hidden
     return copy + trained.weights * count * width * shape.hidden  # what the norm's own weight multiplies
+
+
+def _head_norms(shape: Architecture, trained: Trained, stack: Stack, width: int) -> float:
+    """The same of norms over queries and keys."""
+    if not shape.qk_norm:
+        return 0.0
+    heads = shape.heads + shape.kv_heads
+    scales = FLOAT32 * (heads if shape.qk_norm == "head" else 2)
+    each = FLOAT32 + trained.weights * width if stack.norm_copy else width
+    return float(scales + each * heads * shape.head_dim)
+
+
+def _readers(shape: Architecture, index: int) -> int:
+    """Matrices that read a normed stream."""
+    return sum(each.columns == shape.hidden for each in (*shape.attention()[:-1], *shape.mlp(index)[:-1]))
 
 
 def _norm_outputs(shape: Architecture) -> int:

@@ -146,6 +146,12 @@ class Training:
         """Bytes of an activation."""
         return 4 if self.precision == "fp32" else 2
 
+    @property
+    def stream(self) -> int:
+        """Bytes of a number of the residual stream: autocast leaves what float32 weights look up so wide."""
+        autocast = self.precision == "amp" and self.parallel.share(SHARDED_WEIGHTS) == 1
+        return 4 if self.wide_stream or autocast else self.width
+
 
 def plan(job: Training) -> Plan:
     """What a step takes, phase by phase.
@@ -273,8 +279,9 @@ class _Held:
 
         def at(index: int) -> activations.Layer:
             return activations.layer(
-                shape, index, trained, stack, job.attention, context=context, width=job.width, split=to.tensor
-            )
+                shape, index, trained, stack, job.attention, context=context, width=job.width,
+                stream=None if job.wide_stream else job.stream, split=to.tensor,
+            )  # fmt: skip
 
         sparse = shape.experts
         kinds = {index: bool(sparse and sparse.at(index)) for index in range(shape.layers)}
@@ -283,7 +290,7 @@ class _Held:
         }
         layers = [by_kind[kind] for kind in kinds.values()]
         highest = max(layers, key=lambda each: each.backward)
-        stream = (4 if job.wide_stream else job.width) * shape.hidden
+        stream = job.stream * shape.hidden
         # 1F1B: the first stage has as many micro-batches under way as there are stages.
         under_way = min(to.pipeline, job.accumulation) / to.pipeline
         match job.checkpointing:
