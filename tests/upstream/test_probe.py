@@ -33,12 +33,15 @@ def test_nobody_at_the_address():
         probe(Connection("http://127.0.0.1:9"))
 
 
-def scripted(answer, models=("toy",)):
-    """A server in this process; `answer(path, body)` gives the choices, or a status that it fails with."""
+def scripted(answer, models=("toy",), **about):
+    """A server in this process; `answer(path, body)` gives the choices, or a status that it fails with.
+
+    `about`: what it says of each of its models.
+    """
 
     def handle(request):
         if request.url.path == "/v1/models":
-            return httpx.Response(200, json={"data": [{"id": name} for name in models]})
+            return httpx.Response(200, json={"data": [{"id": name} | about for name in models]})
         said = answer(request.url.path.removeprefix("/v1"), json.loads(request.content))
         if isinstance(said, int):
             return httpx.Response(said, json={"error": {"message": "no"}})
@@ -69,6 +72,22 @@ def test_tempered_logprobs_are_told_from_raw_ones():
     assert not found.streamed_logprobs
     assert found.tools == ()
     assert "no chat" in found.summary()
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"max_model_len": 1024},  # vLLM
+        {"meta": {"n_ctx": 1024}},  # llama.cpp
+        {"metadata": {"max_request_context_length": 1024}},  # Ray Serve
+    ],
+)
+def test_each_server_says_its_context_in_its_own_way(about):
+    assert probe(scripted(tempered, **about)).context == 1024
+
+
+def test_a_model_may_be_described_in_other_ways():
+    assert probe(scripted(tempered, meta="toy", metadata=["toy"])).context is None
 
 
 def test_an_answer_that_ends_at_once_is_asked_for_again():

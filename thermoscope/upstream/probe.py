@@ -37,7 +37,7 @@ def probe(connection: Connection, model: str | None = None, vocabulary: int | No
     that it does not have.
     """
     card = _card(connection, model)
-    name, about = str(card["id"]), card.get("meta") or {}
+    name, about, served = str(card["id"]), _within(card, "meta"), _within(card, "metadata")
     asked = {"model": name, "temperature": 1, "top_p": 1}
 
     def chat(said: str = PROMPT, **fields: Any) -> dict[str, Any] | None:
@@ -66,7 +66,7 @@ def probe(connection: Connection, model: str | None = None, vocabulary: int | No
     return Abilities(
         model=name,
         server=str(card.get("owned_by") or "unknown"),
-        context=card.get("max_model_len") or about.get("n_ctx"),
+        context=card.get("max_model_len") or about.get("n_ctx") or served.get("max_request_context_length"),
         vocabulary=vocabulary or about.get("n_vocab"),
         chat=speaks,
         completions=completes,
@@ -102,6 +102,12 @@ def _card(connection: Connection, model: str | None) -> Mapping[str, Any]:
     raise InvalidRequest(
         f"upstream_model: got {model!r}, expected one of {', '.join(names)}.", param="upstream_model"
     )
+
+
+def _within(card: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object under a key, an empty one where there is none."""
+    inner = card.get(key)
+    return inner if isinstance(inner, dict) else {}
 
 
 def _tried(connection: Connection, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
