@@ -41,12 +41,11 @@ def engine_request(
 
     `items`: the whole conversation, what came before included. `context`: tokens that the engine can hold.
     """
-    _check_pairs(body)
-    check_calls(items)
+    check(body, items)
 
     def asked(dropped: int) -> Request:
         rest = without_oldest(items, dropped)
-        return chat.engine_request(_chat(body, rest), tokenizer, vectors)
+        return chat.engine_request(chat_request(body, rest), tokenizer, vectors)
 
     with own_names():
         whole = asked(0)
@@ -78,7 +77,8 @@ def own_names() -> Iterator[None]:
         raise InvalidRequest(message, param=param, code=error.code) from error
 
 
-def _chat(body: Asked, items: Sequence[Item]) -> ChatRequest:
+def chat_request(body: Asked, items: Sequence[Item]) -> ChatRequest:
+    """The same asked of a chat; its model has no name yet."""
     fields: dict[str, Any] = {name: getattr(body, name, None) for name in SAME_NAME}
     fields["tools"] = None if body.tools is None else [tool.of_chat() for tool in body.tools]
     if body.text is not None and body.text.format is not None:
@@ -92,8 +92,12 @@ def _chat(body: Asked, items: Sequence[Item]) -> ChatRequest:
     return ChatRequest.model_validate({"model": "", "messages": messages(items, body.instructions), **fields})
 
 
-def _check_pairs(body: Asked) -> None:
-    """Refuse fields that make no sense together."""
+def check(body: Asked, items: Sequence[Item]) -> None:
+    """Refuse fields that make no sense together, and calls without outputs.
+
+    **Errors:** `InvalidRequest`.
+    """
+    check_calls(items)
     if not isinstance(body, ResponsesRequest):
         return
     check_stream(body)

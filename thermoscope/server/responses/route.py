@@ -1,16 +1,16 @@
-"""The addresses of responses: an answer at once or as events, and the answers that are kept."""
+"""The address of responses: an answer at once or as events."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from thermoscope.errors import InvalidRequest, ResponseNotFound
 from thermoscope.server.answers import Answers, client_of
 from thermoscope.server.beside import Beside, beside
-from thermoscope.server.responses.items import Item
+from thermoscope.server.responses import kept
+from thermoscope.server.responses.kept import ROOT
 from thermoscope.server.responses.output import Event
 from thermoscope.server.responses.request import engine_request, own_names
 from thermoscope.server.responses.schema import CountRequest, ResponsesRequest
@@ -18,8 +18,6 @@ from thermoscope.server.responses.store import Store
 from thermoscope.server.responses.wording import Wording
 from thermoscope.server.service import Service
 from thermoscope.server.stream import EITHER, Stream, named
-
-ROOT = "/v1/responses"
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -43,10 +41,10 @@ def install(app: FastAPI, service: Service) -> None:
         wording = Wording(body, request, model, answers.tag)
 
         async def keep() -> bytes:
-            kept = await run_in_threadpool(wording.kept, items)
+            whole = await run_in_threadpool(wording.kept, items)
             if body.store is not False:
-                store.keep(wording.response["id"], kept)
-            return kept.body
+                store.keep(wording.response["id"], whole)
+            return whole.body
 
         if body.stream:
             return Stream(_events(answers, wording, look, keep), answers, named)
@@ -64,44 +62,7 @@ def install(app: FastAPI, service: Service) -> None:
         )
         return {"object": "response.input_tokens", "input_tokens": len(request.prompt)}
 
-    @app.post(ROOT + "/compact", include_in_schema=False)
-    async def compact() -> None:
-        """OpenAI's compaction is an encrypted item that only its own service can read."""
-        raise ResponseNotFound("compact: not offered here; send fewer items, or truncation: auto.")
-
-    @app.get(ROOT + "/{response}")
-    async def retrieve(response: str, exchange: Request) -> Response:
-        """A response that is kept."""
-        _no_other(exchange, {"stream": "false"})
-        return Response(store.get(response).body, media_type="application/json")
-
-    @app.delete(ROOT + "/{response}")
-    async def delete(response: str) -> dict[str, Any]:
-        """Keep a response no longer."""
-        store.forget(response)
-        return {"id": response, "object": "response", "deleted": True}
-
-    @app.get(ROOT + "/{response}/input_items")
-    async def input_items(
-        response: str,
-        exchange: Request,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
-        order: Literal["asc", "desc"] = "desc",
-        after: str | None = None,
-    ) -> dict[str, Any]:
-        """What the model read for a response, item by item."""
-        _no_other(exchange, {"limit": None, "order": None, "after": None})
-        items = store.get(response).read
-        return _page(items if order == "asc" else items[::-1], limit, after)
-
-    @app.post(ROOT + "/{response}/cancel")
-    async def cancel(response: str) -> None:
-        """Only responses in the background can be called off, and there are none here."""
-        store.get(response)
-        raise InvalidRequest(
-            "cancel: only a response with background: true can be cancelled, and this server makes none; "
-            "close the connection while it is answered."
-        )
+    kept.install(app, store)
 
 
 async def _events(
@@ -125,31 +86,3 @@ async def _events(
         for event in wording.fail(error):
             yield event
         await keep()
-
-
-def _no_other(exchange: Request, known: dict[str, str | None]) -> None:
-    """Refuse what an address does not read: `known` has its parameters, with the one value that is taken."""
-    for name, value in exchange.query_params.multi_items():
-        if name not in known or known[name] not in (None, value):
-            raise InvalidRequest(
-                f"{name}: got {value!r}, but this address knows nothing of it; leave it out.", param=name
-            )
-
-
-def _page(items: list[Item], limit: int, after: str | None) -> dict[str, Any]:
-    start = 0
-    if after is not None:
-        ids = [item["id"] for item in items]
-        if after not in ids:
-            raise InvalidRequest(
-                f"after: got {after!r}, expected the id of an item of this response.", param="after"
-            )
-        start = ids.index(after) + 1
-    page = items[start : start + limit]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": start + limit < len(items),
-    }
