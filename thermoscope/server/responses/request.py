@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
-from thermoscope.errors import InvalidRequest
+from thermoscope.errors import InvalidRequest, UpstreamFailed
 from thermoscope.server.chat import request as chat
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream
@@ -66,7 +66,7 @@ def own_names() -> Iterator[None]:
     """Have errors that speak of a chat request's fields speak of the fields here."""
     try:
         yield
-    except InvalidRequest as error:
+    except (InvalidRequest, UpstreamFailed) as error:
         param, message = error.param, str(error)
         for pattern, own in OWN_NAMES:
             if param:
@@ -74,7 +74,8 @@ def own_names() -> Iterator[None]:
                 message = message.replace(f"{given}:", f"{param}:", 1)
         message = re.sub(r"\bmax_(completion_)?tokens\b", "max_output_tokens", message)
         message = re.sub(r"\bresponse_format\b", "text.format", message)
-        raise InvalidRequest(message, param=param, code=error.code) from error
+        error.param, error.args = param, (message,)
+        raise
 
 
 def chat_request(body: Asked, items: Sequence[Item]) -> ChatRequest:

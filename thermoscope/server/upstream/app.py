@@ -10,7 +10,7 @@ from thermoscope.server.frame import frame
 from thermoscope.server.jobs import Jobs
 from thermoscope.server.options import DEFAULTS, Options
 from thermoscope.server.traces import route as traces
-from thermoscope.server.upstream import route
+from thermoscope.server.upstream import responses, route
 from thermoscope.server.upstream.service import Service
 from thermoscope.upstream.upstream import Upstream
 
@@ -22,6 +22,7 @@ def create_app(upstream: Upstream, options: Options = DEFAULTS) -> FastAPI:
         options, "Another server's model behind the OpenAI API, its steps in sight as far as it shows them."
     )
     route.install(app, service)
+    responses.install(app, service)
     traces.install(app, service.traces)
     app.state.service = service
     names.install(app, service)

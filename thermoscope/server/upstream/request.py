@@ -11,7 +11,7 @@ from thermoscope.upstream.trace import Sight
 SHOWN = 20  # alternatives of a step, as the local engine has them
 HERE = {"steps", "trace"}  # of the fields under `thermoscope` what another server's answer allows
 
-Address = Literal["/chat/completions", "/completions"]
+Address = Literal["/chat/completions", "/completions", "/embeddings"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def passed(address: Address, body: Mapping[str, Any], abilities: Abilities) -> P
     **Errors:** `InvalidRequest` for a field under `thermoscope` that another server cannot honour.
     """
     chat = address == "/chat/completions"
-    most = abilities.top_logprobs if chat else abilities.completion_logprobs
+    most = {"/chat/completions": abilities.top_logprobs, "/completions": abilities.completion_logprobs}.get(
+        address, 0
+    )
     own = _extension(body, abilities.streamed_logprobs if body.get("stream") else most > 0)
     sent = {key: value for key, value in body.items() if key != "thermoscope"} | {"model": abilities.model}
     asked = body.get("top_logprobs") if chat else body.get("logprobs")

@@ -29,6 +29,11 @@ class Wording:
         self._last: dict[int, float] = {}
         self._offsets: dict[int, int] = {}
 
+    @property
+    def tag(self) -> dict[str, Any]:
+        """What the answer says beside its choices: under which id a trace is kept."""
+        return {} if self._trace is None else {"thermoscope": {"trace": self._trace}}
+
     def end(self) -> None:
         """Nothing more comes."""
         if self._trace is not None:
@@ -43,8 +48,7 @@ class Wording:
             raise UpstreamFailed(
                 f"upstream: got an answer that cannot be read ({error}), expected OpenAI's form."
             ) from None
-        tag = {} if self._trace is None else {"thermoscope": {"trace": self._trace}}
-        return answer | {"model": self._passed.model} | tag
+        return answer | {"model": self._passed.model} | self.tag
 
     def _complete(self, choice: dict[str, Any], streamed: bool) -> None:
         index = choice.setdefault("index", 0)
