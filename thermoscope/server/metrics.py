@@ -66,42 +66,72 @@ UNCOUNTED = 256  # tokens that are counted together: one by one they cost four t
 Ending = FinishReason | str
 
 
-class Metrics:
+class Meters:
+    """What one server counts, in Prometheus' forms; the model's name is the label of all."""
+
+    def __init__(self, model: str) -> None:
+        self.registry = CollectorRegistry()
+        self.label = {"model_name": model}
+
+    def counter(self, name: str, meaning: str) -> Counter:
+        """A number that only rises."""
+        return Counter(name, meaning, self.label, registry=self.registry).labels(**self.label)
+
+    def by_reason(self) -> Callable[[Ending], Counter]:
+        """A counter of answers for each reason of their ends; `abort` where a client went away."""
+        ended = Counter(
+            "vllm:request_success",
+            "Answers that ended, by reason.",
+            [*self.label, "finished_reason"],
+            registry=self.registry,
+        )
+        return lambda reason: ended.labels(**self.label, finished_reason=reason)
+
+    def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        """A number that is looked up when it is asked for."""
+        gauge = Gauge(name, meaning, self.label, registry=self.registry)
+        gauge.labels(**self.label).set_function(value)
+
+    def histogram(self, name: str, meaning: str, bounds: Iterable[float]) -> Histogram:
+        """How often a number lay below each bound."""
+        histogram = Histogram(name, meaning, self.label, registry=self.registry, buckets=list(bounds))
+        return histogram.labels(**self.label)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry)
+
+
+class Metrics(Meters):
     """The counts of one server. Its methods are called on the event loop's thread, a token at a time."""
 
     def __init__(self, model: "LanguageModel") -> None:
-        self.registry = CollectorRegistry()
+        super().__init__(model.name)
         self._drawn: list[tuple[float, bool, tuple[float, int] | None]] = []  # not counted yet
-        self._label = {"model_name": model.name}
         runner = model.runner
-        self._gauge("vllm:num_requests_running", "Answers that hold a slot.", lambda: runner.running)
-        self._gauge("vllm:num_requests_waiting", "Answers that wait for a slot.", lambda: runner.waiting)
-        self._gauge("vllm:kv_cache_usage_perc", "Share of the cache in use.", lambda: runner.cache_use)
-        self._prompt = self._counter("vllm:prompt_tokens", "Tokens of prompts.")
-        self._generated = self._counter("vllm:generation_tokens", "Tokens drawn.")
-        self._looked_up = self._counter("vllm:prefix_cache_queries", "Tokens looked for in the cache.")
-        self._found = self._counter("vllm:prefix_cache_hits", "Tokens found there, and not computed again.")
-        self._ended = Counter(
-            "vllm:request_success",
-            "Answers that ended, by reason.",
-            [*self._label, "finished_reason"],
-            registry=self.registry,
-        )
-        self._first = self._histogram(
+        self.gauge("vllm:num_requests_running", "Answers that hold a slot.", lambda: runner.running)
+        self.gauge("vllm:num_requests_waiting", "Answers that wait for a slot.", lambda: runner.waiting)
+        self.gauge("vllm:kv_cache_usage_perc", "Share of the cache in use.", lambda: runner.cache_use)
+        self._prompt = self.counter("vllm:prompt_tokens", "Tokens of prompts.")
+        self._generated = self.counter("vllm:generation_tokens", "Tokens drawn.")
+        self._looked_up = self.counter("vllm:prefix_cache_queries", "Tokens looked for in the cache.")
+        self._found = self.counter("vllm:prefix_cache_hits", "Tokens found there, and not computed again.")
+        self._ended = self.by_reason()
+        self._first = self.histogram(
             "vllm:time_to_first_token_seconds", "From request to first token.", FIRST
         )
-        self._between = self._histogram(
+        self._between = self.histogram(
             "vllm:inter_token_latency_seconds", "From one token of an answer to its next.", BETWEEN
         )
-        self._whole = self._histogram(
+        self._whole = self.histogram(
             "vllm:e2e_request_latency_seconds", "From request to the end of the answer.", WHOLE
         )
-        self._prompts = self._histogram("vllm:request_prompt_tokens", "Tokens of a prompt.", LENGTHS)
-        self._lengths = self._histogram("vllm:request_generation_tokens", "Tokens of an answer.", LENGTHS)
-        self._entropy = self._histogram(
+        self._prompts = self.histogram("vllm:request_prompt_tokens", "Tokens of a prompt.", LENGTHS)
+        self._lengths = self.histogram("vllm:request_generation_tokens", "Tokens of an answer.", LENGTHS)
+        self._entropy = self.histogram(
             "thermoscope:token_entropy_nats", "Entropy of the model's own distribution.", ENTROPY
         )
-        self._kept = self._histogram("thermoscope:kept_tokens", "Tokens that truncation left.", SET)
+        self._kept = self.histogram("thermoscope:kept_tokens", "Tokens that truncation left.", SET)
 
     def begun(self, prompt: int) -> None:
         """A prompt of so many tokens was handed to the engine."""
@@ -125,14 +155,14 @@ class Metrics:
 
     def ended(self, reason: Ending, seconds: float, answers: int = 1) -> None:
         """So many answers ended; `abort` where a client went away, `error` where the engine failed."""
-        self._ended.labels(**self._label, finished_reason=reason).inc(answers)
+        self._ended(reason).inc(answers)
         for _ in range(answers):
             self._whole.observe(seconds)
 
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
         self._count()
-        return generate_latest(self.registry)
+        return super().text()
 
     def _count(self) -> None:
         """Count what was drawn."""
@@ -144,14 +174,3 @@ class Metrics:
                 entropy, kept = seen
                 self._entropy.observe(entropy)
                 self._kept.observe(kept)
-
-    def _counter(self, name: str, meaning: str) -> Counter:
-        return Counter(name, meaning, self._label, registry=self.registry).labels(**self._label)
-
-    def _gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
-        gauge = Gauge(name, meaning, self._label, registry=self.registry)
-        gauge.labels(**self._label).set_function(value)
-
-    def _histogram(self, name: str, meaning: str, bounds: Iterable[float]) -> Histogram:
-        histogram = Histogram(name, meaning, self._label, registry=self.registry, buckets=list(bounds))
-        return histogram.labels(**self._label)

@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 from fastapi import Request
 
-from thermoscope.errors import InvalidRequest
+from thermoscope.errors import InvalidRequest, ThermoscopeError
+from thermoscope.server.errors import ClientGoneError
 from thermoscope.server.gone import unless_gone
+from thermoscope.server.upstream.metrics import Watch
 from thermoscope.server.upstream.request import Address, Passed, passed
 from thermoscope.server.upstream.service import Service
 from thermoscope.server.upstream.wording import Wording
@@ -23,16 +25,23 @@ async def at_once(
     """
     request = _checked(service, address, body)
     connection = service.upstream.connection
-    service.begin()
+    watch = service.begin()
     try:
         answer = await unless_gone(exchange, service.unless_stopped(connection.ask(address, request.sent)))
+        wording = Wording(request, connection.url, service.traces)
+        try:
+            whole = wording.reword(answer, streamed=False)
+        finally:
+            wording.end()
+        watch.see(whole, streamed=False)
+        watch.end()
+        return whole
+    except ClientGoneError:
+        watch.end("abort")
+        raise
     finally:
+        watch.end("error")
         service.end()
-    wording = Wording(request, connection.url, service.traces)
-    try:
-        return wording.reword(answer, streamed=False)
-    finally:
-        wording.end()
 
 
 async def streamed(service: Service, address: Address, body: Mapping[str, Any]) -> "Streamed":
@@ -42,20 +51,22 @@ async def streamed(service: Service, address: Address, body: Mapping[str, Any]) 
     """
     request = _checked(service, address, body)
     connection = service.upstream.connection
-    service.begin()
+    watch = service.begin()
     try:
         response = await connection.open(address, request.sent)
     except BaseException:
+        watch.end("error")
         service.end()
         raise
-    return Streamed(service, response, Wording(request, connection.url, service.traces))
+    return Streamed(service, response, Wording(request, connection.url, service.traces), watch)
 
 
 class Streamed:
     """An answer that the other server is still at; to cancel it tells that server that nobody listens."""
 
-    def __init__(self, service: Service, response: httpx.Response, wording: Wording) -> None:
+    def __init__(self, service: Service, response: httpx.Response, wording: Wording, watch: Watch) -> None:
         self._service = service
+        self._watch = watch
         self._response = response
         self._wording = wording
         self._closing: asyncio.Task[None] | None = None
@@ -67,11 +78,19 @@ class Streamed:
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         pieces = self._service.upstream.connection.events(self._response)
-        while (piece := await self._service.unless_stopped(anext(pieces, None))) is not None:
-            yield self._wording.reword(piece, streamed=True)
+        try:
+            while (piece := await self._service.unless_stopped(anext(pieces, None))) is not None:
+                reworded = self._wording.reword(piece, streamed=True)
+                self._watch.see(reworded, streamed=True)
+                yield reworded
+            self._watch.end()
+        except ThermoscopeError:
+            self._watch.end("error")
+            raise
 
     def cancel(self) -> None:
         """Close it."""
+        self._watch.end("abort")
         self._service.end()
         self._wording.end()
         self._closing = asyncio.create_task(self._response.aclose())

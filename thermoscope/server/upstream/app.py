@@ -3,11 +3,12 @@
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 
 from thermoscope.server import instruments, names
 from thermoscope.server.frame import frame
 from thermoscope.server.jobs import Jobs
+from thermoscope.server.metrics import CONTENT_TYPE
 from thermoscope.server.options import DEFAULTS, Options
 from thermoscope.server.traces import route as traces
 from thermoscope.server.upstream import responses, route
@@ -34,6 +35,11 @@ def create_app(upstream: Upstream, options: Options = DEFAULTS) -> FastAPI:
         """That the server stands, and what was found of the one behind it; 503 while it is stopping."""
         response.status_code = 503 if service.closed else 200
         return service.health()
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """What was counted, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> RedirectResponse:
