@@ -225,6 +225,60 @@ def test_tools_go_through(peer, client):
     assert arguments == call.function.arguments
 
 
+def test_a_response_is_what_the_chat_says(client):
+    """At once, in events and continued; as OpenAI's client takes them apart, which reads strictly."""
+    asked = {"model": "peer", "input": PROMPT, "max_output_tokens": 12, "temperature": 0}
+    messages = [{"role": "user", "content": PROMPT}]
+    chat = client.chat.completions.create(model="peer", messages=messages, max_tokens=12, temperature=0)
+    whole = client.responses.create(**asked, include=["message.output_text.logprobs"], top_logprobs=2)
+    assert whole.output_text == chat.choices[0].message.content
+    assert len(whole.output[0].content[0].logprobs) > 4
+    assert whole.usage.input_tokens == chat.usage.prompt_tokens
+    *_, last = client.responses.create(**asked, stream=True)
+    assert last.type == ("response.incomplete" if whole.incomplete_details else "response.completed")
+    assert last.response.output_text == whole.output_text
+    assert last.response.usage.output_tokens == whole.usage.output_tokens
+    again = client.responses.create(**asked | {"input": "And of Italy?"}, previous_response_id=whole.id)
+    assert again.usage.input_tokens > whole.usage.input_tokens
+    assert client.responses.retrieve(again.id).output_text == again.output_text
+
+
+def test_a_response_calls(peer, client):
+    said = [item for city in ("Rome", "Oslo", "Lima") for item in called_as_items(city)]
+    tool = {"type": "function", **TOOL["function"], "strict": False}
+    asked = {
+        "model": "peer", "input": [*said, *called_as_items("Paris")[:1]], "max_output_tokens": 64,
+        "temperature": 0, "tools": [tool], "tool_choice": "required",
+    }  # fmt: skip
+    if peer[0] == "vllm":
+        asked["tool_choice"] = {"type": "function", "name": "weather"}
+    (call,) = client.responses.create(**asked).output
+    assert (call.type, call.name) == ("function_call", "weather")
+    events = list(client.responses.create(**asked, stream=True))
+    assert "".join(each.delta for each in events if each.type.endswith("arguments.delta")) == call.arguments
+    assert [each.item.name for each in events if each.type == "response.output_item.done"] == ["weather"]
+
+
+def called_as_items(city):
+    """The same as `called`, and what the function gave."""
+    return (
+        {"role": "user", "content": f"What is the weather in {city}?"},
+        {
+            "type": "function_call",
+            "call_id": city,
+            "name": "weather",
+            "arguments": json.dumps({"city": city}),
+        },
+        {"type": "function_call_output", "call_id": city, "output": "sunny"},
+    )
+
+
+def test_what_passed_was_counted(client):
+    text = httpx.get(f"{client.base_url}".replace("/v1/", "/metrics")).text
+    drawn = next(line for line in text.splitlines() if line.startswith("vllm:generation_tokens_total"))
+    assert float(drawn.split()[-1]) > 50
+
+
 def called(city):
     """A question, and its answer by a call."""
     function = {"name": "weather", "arguments": json.dumps({"city": city})}

@@ -48,6 +48,9 @@ def events(response):
 def test_what_is_asked_of_the_upstream(client, toy):
     toy.says({"message": {"content": "a"}, "finish_reason": "stop"})
     asked = BODY | {"instructions": "Be brief.", "max_output_tokens": 9, "tools": [TOOL], "temperature": 0.5}
+    schema = {"properties": {"a": {"enum": [None, 1]}}}
+    asked |= {"tool_choice": {"type": "function", "name": "f"}}
+    asked |= {"text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}}
     assert client.post("/v1/responses", json=asked).status_code == 200
     function = {key: value for key, value in TOOL.items() if key != "type"}
     assert toy.asked == {
@@ -58,6 +61,8 @@ def test_what_is_asked_of_the_upstream(client, toy):
         ],
         "max_completion_tokens": 9,
         "tools": [{"type": "function", "function": function}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
         "temperature": 0.5,
     }
 

@@ -23,7 +23,10 @@ class SchemaFormat(forms.NamedSchema):
 
     def of_chat(self) -> dict[str, Any]:
         """As a chat request has it."""
-        return {"type": "json_schema", "json_schema": self.model_dump(exclude={"type"}, by_alias=True)}
+        return {
+            "type": "json_schema",
+            "json_schema": self.model_dump(exclude={"type"}, by_alias=True, exclude_none=True),
+        }
 
 
 Format = Annotated[

@@ -45,7 +45,7 @@ def engine_request(
 
     def asked(dropped: int) -> Request:
         rest = without_oldest(items, dropped)
-        return chat.engine_request(chat_request(body, rest), tokenizer, vectors)
+        return chat.engine_request(ChatRequest.model_validate(chat_fields(body, rest)), tokenizer, vectors)
 
     with own_names():
         whole = asked(0)
@@ -78,8 +78,8 @@ def own_names() -> Iterator[None]:
         raise
 
 
-def chat_request(body: Asked, items: Sequence[Item]) -> ChatRequest:
-    """The same asked of a chat; its model has no name yet."""
+def chat_fields(body: Asked, items: Sequence[Item]) -> dict[str, Any]:
+    """The same asked of a chat: its fields, those without a value left out, and no model's name yet."""
     fields: dict[str, Any] = {name: getattr(body, name, None) for name in SAME_NAME}
     fields["tools"] = None if body.tools is None else [tool.of_chat() for tool in body.tools]
     if body.text is not None and body.text.format is not None:
@@ -90,7 +90,8 @@ def chat_request(body: Asked, items: Sequence[Item]) -> ChatRequest:
         fields["max_completion_tokens"] = body.max_output_tokens
         if body.with_logprobs:
             fields |= {"logprobs": True, "top_logprobs": body.top_logprobs}
-    return ChatRequest.model_validate({"model": "", "messages": messages(items, body.instructions), **fields})
+    given = {name: value for name, value in fields.items() if value is not None}
+    return {"model": "", "messages": messages(items, body.instructions), **given}
 
 
 def check(body: Asked, items: Sequence[Item]) -> None:

@@ -37,7 +37,8 @@ class FunctionTool(Function):
 
     def of_chat(self) -> dict[str, Any]:
         """As a chat request has it."""
-        return {"type": "function", "function": self.model_dump(include=set(Function.model_fields))}
+        own = self.model_dump(include=set(Function.model_fields), exclude_none=True)
+        return {"type": "function", "function": own}
 
 
 class NamedTool(FunctionName):

@@ -9,11 +9,12 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import InvalidRequest, UpstreamFailed
+from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.responses import kept
 from thermoscope.server.responses.items import Item
 from thermoscope.server.responses.kept import ROOT
 from thermoscope.server.responses.output import Event
-from thermoscope.server.responses.request import chat_request, check, own_names
+from thermoscope.server.responses.request import chat_fields, check, own_names
 from thermoscope.server.responses.schema import ResponsesRequest
 from thermoscope.server.responses.store import Store
 from thermoscope.server.responses.telling import Telling
@@ -154,7 +155,10 @@ def _of_chat(body: ResponsesRequest, items: list[Item]) -> dict[str, Any]:
             "fewer items.",
             param="truncation",
         )
-    chat = chat_request(body, items).model_dump(exclude_none=True, by_alias=True)
+    chat = chat_fields(body, items)
+    ChatRequest.model_validate(chat)
+    if body.thermoscope is not None:
+        chat["thermoscope"] = body.thermoscope.model_dump(exclude_none=True)
     for message in chat["messages"]:
         match message.get("content"):
             case [{"text": text}]:  # which every server understands, as not all do parts
