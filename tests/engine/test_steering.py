@@ -70,6 +70,23 @@ def test_a_trace_says_what_steered_it(model, vector, tmp_path):
     assert Trace.load(tmp_path / "trace.json").steered == steered.steered
 
 
+def test_a_vector_that_leads_out_of_the_numbers_ends_its_own_answer_alone(model, vector):
+    alone = spoken(model, [request()], slots=1)[0].tokens
+    engine = Engine(model, slots=2, context=64)
+    away = engine.prepare(
+        request(Add(1, torch.full_like(vector, 3e38)), Add(2, torch.full_like(vector, 3e38)))
+    )
+    beside = engine.prepare(request())
+    engine.submit(away)
+    engine.submit(beside)
+    said = [pair for _ in range(30) if engine.busy for pair in engine.step()]
+    errors = [each for sequence, each in said if sequence is away.sequences[0]]
+    assert [str(each)[:34] for each in errors] == ["logits: got NaN or infinity, expec"]
+    assert beside.sequences[0].trace.tokens == alone
+    for _ in range(2):  # in the slot of either
+        assert finish(engine, [request()])[0].tokens == alone
+
+
 def test_a_slot_used_again_is_not_steered(model, vector):
     steered, after = spoken(model, [request(Add(1, vector)), request()], slots=1)
     assert after.tokens == spoken(model, [request()])[0].tokens != steered.tokens

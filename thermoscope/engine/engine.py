@@ -14,7 +14,7 @@ from thermoscope.engine.prefixes import Prefixes
 from thermoscope.engine.request import ALTERNATIVES, Request
 from thermoscope.engine.scheduler import Scheduler, reach
 from thermoscope.engine.sequence import Delta, Sequence
-from thermoscope.errors import ContextExceeded, InvalidRequest
+from thermoscope.errors import ContextExceeded, InvalidRequest, ThermoscopeError
 from thermoscope.models.distribution import Summary, summarise
 from thermoscope.models.fused import Fused
 from thermoscope.models.intervention import check
@@ -120,10 +120,10 @@ class Engine:
         self._exchange()
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Sequence, Delta | InvalidRequest]]:
+    def step(self) -> list[tuple[Sequence, Delta | ThermoscopeError]]:
         """One forward pass: a token for every answer that is decoding, a chunk of a prompt for another.
 
-        An answer whose grammar turns out to be too much ends with an error.
+        An answer whose grammar turns out to be too much, or whose logits are no numbers, ends with an error.
         """
         self._exchange()
         batch = self.scheduler.next()
@@ -160,16 +160,16 @@ class Engine:
             for sequence, row, summary in zip(speaking, logits.numpy(), summaries, strict=True)
         ]
         for sequence, delta in deltas:
-            if isinstance(delta, InvalidRequest) or delta.finish_reason:
+            if isinstance(delta, ThermoscopeError) or delta.finish_reason:
                 self.scheduler.remove(sequence)
         return deltas
 
     def _spoken(
         self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], summary: Summary
-    ) -> Delta | InvalidRequest:
+    ) -> Delta | ThermoscopeError:
         try:
             return self._speak(sequence, logits, summary)
-        except InvalidRequest as error:
+        except ThermoscopeError as error:
             return error
 
     def _speak(self, sequence: Sequence, logits: Float[np.ndarray, "vocab"], summary: Summary) -> Delta:

@@ -87,7 +87,10 @@ class Sampler:
         row = np.ascontiguousarray(row, dtype=np.float32)
         raw = summary or self._summarised(row)
         if not math.isfinite(raw.entropy):
-            raise ThermoscopeError("logits: got NaN or infinity, expected numbers; the weights are damaged.")
+            raise ThermoscopeError(
+                "logits: got NaN or infinity, expected numbers; the weights are damaged, or a vector steers "
+                "too far."
+            )
         logits = adjusted = self._adjustments.apply(row)
         inside, constraint = raw, None
         if allowed is not None:
