@@ -87,6 +87,25 @@ def test_a_vector_that_leads_out_of_the_numbers_ends_its_own_answer_alone(model,
         assert finish(engine, [request()])[0].tokens == alone
 
 
+@pytest.mark.parametrize("steps", [1, 40])
+def test_what_led_out_of_the_numbers_is_not_left_to_others(model, vector, steps):
+    """Neighbouring slots are read together, as far as the longest is filled."""
+    long = tuple(range(10, 50))
+    alone = [spoken(model, [request(prompt=each)], slots=1)[0].tokens for each in (PROMPT, long[::-1])]
+    engine = Engine(model, slots=2, context=64)
+    away = Add(1, torch.full_like(vector, 3e38)), Add(2, torch.full_like(vector, 3e38))
+    gone = [engine.prepare(request(*away, prompt=long)) for _ in range(2)]
+    for each in gone:
+        engine.submit(each)
+    for _ in range(steps):
+        if engine.busy:
+            engine.step()
+    for each in gone:
+        engine.cancel(each)
+    after = finish(engine, [request(), request(prompt=long[::-1])])
+    assert [trace.tokens for trace in after] == alone
+
+
 def test_a_slot_used_again_is_not_steered(model, vector):
     steered, after = spoken(model, [request(Add(1, vector)), request()], slots=1)
     assert after.tokens == spoken(model, [request()])[0].tokens != steered.tokens

@@ -46,6 +46,8 @@ class Prefixes:
         """Have a new answer begin with what its slot holds of its prompt, and no more."""
         slot = _slot(sequence)
         shared = self._shared(slot, sequence)
+        if (held := self._held[slot]) is not None and held.steer:
+            self._cache.clear(slot, shared)  # a vector may have led out of the numbers, and 0 · NaN is NaN
         self._cache.truncate(slot, shared)
         self._held[slot] = Held(sequence.tokens, sequence.request.steer, sequence.arrival)
         sequence.reuse(shared)

@@ -54,7 +54,8 @@ class KVCache:
     """Keys and values for every layer, slot and position, and how much of each slot is filled.
 
     The memory is asked for once and touched as positions fill. Rolling back is setting a length: what
-    lies behind it is overwritten before anything reads it.
+    lies behind it is overwritten before anything needs it. Where a neighbour is longer it is read all the
+    same, and hidden; so it must be numbers.
 
     - `keys`, `values`: [layers, slots · kv_heads, context, head_dim], of the type that the decoder keeps them
       in, two views of one tensor.
@@ -116,6 +117,11 @@ class KVCache:
         """Count the spans' tokens as filled, once a forward call has written them."""
         for span in spans:
             self.lengths[span.slot] = span.start + span.count
+
+    def clear(self, slot: int, first: int) -> None:
+        """Make zeros of what stands from position `first` on."""
+        heads = slice(slot * self.kv_heads, (slot + 1) * self.kv_heads)
+        self._memory[:, :, heads, first : self.lengths[slot]] = 0
 
     def truncate(self, slot: int, length: int) -> None:
         """Forget what stands at `length` and after: rollback, and with 0, freeing the slot."""
