@@ -40,6 +40,15 @@ def test_a_reader_who_leaves_is_no_fault(command: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_another_way_out_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(*_: object, **__: object) -> None:
+        raise SystemExit("a library gives up")
+
+    monkeypatch.setattr(cli, "app", gives_up)
+    with pytest.raises(SystemExit, match="a library gives up"):
+        cli.main(["doctor"])
+
+
 @pytest.mark.parametrize("command", ["", "run", "chat", "serve", "models", "doctor"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     heavy = HEAVY if command else (*HEAVY, "pydantic")  # Typer itself reads a command's options with it

@@ -72,10 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return app(arguments or ["--help"], prog_name="thermoscope", standalone_mode=False) or 0
     except (ThermoscopeError, typer.TyperException) as error:
         complain(error.format_message() if isinstance(error, typer.TyperException) else str(error))
-    except (BrokenPipeError, SystemExit):  # `thermoscope … | head`, which Typer and Rich leave by SystemExit:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # nobody reads on, and that is no fault
+    except (BrokenPipeError, SystemExit) as error:
+        # `thermoscope … | head`: nobody reads on, which is no fault. Typer and Rich leave by SystemExit then.
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         complain(f"{error.filename or 'output'}: {error.strerror or error}")

@@ -10,7 +10,8 @@ import pytest
 import uvicorn
 
 from tests.server.conftest import up
-from tests.server.upstream.test_route import ABILITIES, CHAT
+from tests.server.upstream.test_route import CHAT
+from tests.server.upstream.toy import ABILITIES
 from thermoscope.server.options import Options
 from thermoscope.server.serve import configuration
 from thermoscope.server.upstream.serve import Server

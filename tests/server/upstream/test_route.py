@@ -8,53 +8,15 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from tests.server.upstream.toy import ABILITIES
 from thermoscope.server.upstream.app import create_app
-from thermoscope.upstream.abilities import Abilities
 from thermoscope.upstream.connection import Connection
 from thermoscope.upstream.upstream import Upstream
 
-ABILITIES = Abilities(
-    model="far", server="toy", context=64, vocabulary=10, chat=True, completions=True, top_logprobs=20,
-    completion_logprobs=20, logprobs="raw", streamed_logprobs=True, n=True, seed=True, tools=("named",),
-)  # fmt: skip
 SHOWN = [{"token": "a", "logprob": -0.5, "bytes": [97]}, {"token": "b", "logprob": -1.5, "bytes": [98]}]
 LOGPROBS = {"content": [SHOWN[0] | {"top_logprobs": SHOWN}]}
 SURE = [shown | {"logprob": 9 - at} for at, shown in enumerate(SHOWN)]  # of more than all probability
 CHAT = {"model": "far", "messages": [{"role": "user", "content": "hi"}]}
-
-
-class Toy:
-    """An upstream that answers what it is told to, and remembers what it was asked."""
-
-    def __init__(self):
-        self.asked = None
-        self.answer = httpx.Response(200, json={"model": "far-away", "choices": []})
-
-    async def __call__(self, request):
-        self.asked = json.loads(request.content)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def says(self, *choices, **more):
-        self.answer = httpx.Response(200, json={"model": "far-away", "choices": list(choices)} | more)
-
-    def streams(self, *events):
-        data = [each if isinstance(each, str) else json.dumps(each) for each in events]
-        wire = ": awake\n\n" + "".join(f"data: {each}\n\n" for each in data)
-        self.answer = httpx.Response(200, content=wire.encode())
-
-
-@pytest.fixture
-def toy():
-    return Toy()
-
-
-@pytest.fixture
-def client(toy):
-    connection = Connection("http://toy", "sesame", async_transport=httpx.MockTransport(toy))
-    with TestClient(create_app(Upstream(connection, ABILITIES))) as client:
-        yield client
 
 
 def events(response):

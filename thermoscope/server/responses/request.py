@@ -3,10 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
 
 from thermoscope.engine.request import Request
 from thermoscope.errors import InvalidRequest, UpstreamFailed
+from thermoscope.instruments.shape.settings import explain
 from thermoscope.server.chat import request as chat
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.drawing import check_stream
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from thermoscope.engine.steering import Steering
     from thermoscope.models.tokenizer import Tokenizer
 
+Refused = TypeVar("Refused", bound="InvalidRequest | UpstreamFailed")
 SAME_NAME = {
     "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop",
     "thermoscope", "parallel_tool_calls",
@@ -45,7 +50,7 @@ def engine_request(
 
     def asked(dropped: int) -> Request:
         rest = without_oldest(items, dropped)
-        return chat.engine_request(ChatRequest.model_validate(chat_fields(body, rest)), tokenizer, vectors)
+        return chat.engine_request(validated(chat_fields(body, rest)), tokenizer, vectors)
 
     with own_names():
         whole = asked(0)
@@ -67,15 +72,21 @@ def own_names() -> Iterator[None]:
     try:
         yield
     except (InvalidRequest, UpstreamFailed) as error:
-        param, message = error.param, str(error)
-        for pattern, own in OWN_NAMES:
-            if param:
-                given, param = param, re.sub(pattern, own, param)
-                message = message.replace(f"{given}:", f"{param}:", 1)
-        message = re.sub(r"\bmax_(completion_)?tokens\b", "max_output_tokens", message)
-        message = re.sub(r"\bresponse_format\b", "text.format", message)
-        error.param, error.args = param, (message,)
-        raise
+        raise renamed(error) from error
+
+
+def renamed(error: Refused) -> Refused:
+    """The same about the fields here."""
+    param, message = error.param, str(error)
+    for pattern, own in OWN_NAMES:
+        if param:
+            given, param = param, re.sub(pattern, own, param)
+            message = message.replace(f"{given}:", f"{param}:", 1)
+    message = re.sub(r"\bmax_(completion_)?tokens\b", "max_output_tokens", message)
+    message = re.sub(r"\bresponse_format\b", "text.format", message)
+    told = copy(error)
+    told.param, told.args = param, (message,)
+    return told
 
 
 def chat_fields(body: Asked, items: Sequence[Item]) -> dict[str, Any]:
@@ -92,6 +103,19 @@ def chat_fields(body: Asked, items: Sequence[Item]) -> dict[str, Any]:
             fields |= {"logprobs": True, "top_logprobs": body.top_logprobs}
     given = {name: value for name, value in fields.items() if value is not None}
     return {"model": "", "messages": messages(items, body.instructions), **given}
+
+
+def validated(chat: Mapping[str, Any]) -> ChatRequest:
+    """A chat's fields, checked as a client's own would be.
+
+    **Errors:** `InvalidRequest`.
+    """
+    try:
+        return ChatRequest.model_validate(chat)
+    except ValidationError as error:  # of a name, say, that an item may have and a message may not
+        problem = error.errors()[0]
+        message, param = explain(problem, problem["loc"])
+        raise InvalidRequest(message, param=param) from None
 
 
 def check(body: Asked, items: Sequence[Item]) -> None:

@@ -1,13 +1,13 @@
 """One request's way to the other server, and its answer's way back: at once, or piece by piece."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx
 from fastapi import Request
 
-from thermoscope.errors import InvalidRequest, ThermoscopeError
+from thermoscope.errors import InvalidRequest, UpstreamFailed
 from thermoscope.server.errors import ClientGoneError
 from thermoscope.server.gone import unless_gone
 from thermoscope.server.upstream.metrics import Watch
@@ -15,84 +15,120 @@ from thermoscope.server.upstream.request import Address, Passed, passed
 from thermoscope.server.upstream.service import Service
 from thermoscope.server.upstream.wording import Wording
 
+Told = TypeVar("Told")
+
 
 async def at_once(
-    service: Service, address: Address, body: Mapping[str, Any], exchange: Request
-) -> dict[str, Any]:
-    """The whole answer.
+    service: Service,
+    address: Address,
+    body: Mapping[str, Any],
+    exchange: Request,
+    tell: Callable[[dict[str, Any]], Told],
+) -> Told:
+    """What is told of the whole answer.
 
     **Errors:** `InvalidRequest`, `ModelNotFound`, `EngineStopped`, `UpstreamFailed`, `ClientGoneError`.
     """
-    request = _checked(service, address, body)
-    connection = service.upstream.connection
-    watch = service.begin()
+    passing = Passing(service, _checked(service, address, body))
     try:
-        answer = await unless_gone(exchange, service.unless_stopped(connection.ask(address, request.sent)))
-        wording = Wording(request, connection.url, service.traces)
-        try:
-            whole = wording.reword(answer, streamed=False)
-        finally:
-            wording.end()
-        watch.see(whole, streamed=False)
-        watch.end()
-        return whole
-    except ClientGoneError:
-        watch.end("abort")
+        asked = service.upstream.connection.ask(address, passing.request.sent)
+        answer = await unless_gone(exchange, service.unless_stopped(asked))
+        told = tell(passing.see(answer, streamed=False))
+    except BaseException as error:
+        passing.end(error)
         raise
-    finally:
-        watch.end("error")
-        service.end()
+    passing.end()
+    return told
 
 
-async def streamed(service: Service, address: Address, body: Mapping[str, Any]) -> "Streamed":
+async def streamed(
+    service: Service, address: Address, body: Mapping[str, Any], exchange: Request
+) -> "Streamed":
     """The answer in pieces, once the other server has begun it.
 
     **Errors:** those of `at_once`.
     """
-    request = _checked(service, address, body)
-    connection = service.upstream.connection
-    watch = service.begin()
+    passing = Passing(service, _checked(service, address, body))
     try:
-        response = await connection.open(address, request.sent)
-    except BaseException:
-        watch.end("error")
-        service.end()
+        begun = service.upstream.connection.open(address, passing.request.sent)
+        response = await unless_gone(exchange, service.unless_stopped(begun))
+    except BaseException as error:
+        passing.end(error)
         raise
-    return Streamed(service, response, Wording(request, connection.url, service.traces), watch)
+    return Streamed(passing, response)
+
+
+class Passing:
+    """A request on its way, and all that has to be given back once, however it ends."""
+
+    def __init__(self, service: Service, request: Passed) -> None:
+        service.begin()
+        self.service = service
+        self.request = request
+        self._wording = Wording(request, service.upstream.connection.url, service.traces)
+        self._watch = Watch(service.metrics, request.answers)
+        self._over = False
+
+    @property
+    def tag(self) -> dict[str, Any]:
+        """What the answer says beside its choices: under which id a trace is kept."""
+        return self._wording.tag
+
+    def see(self, answer: dict[str, Any], *, streamed: bool) -> dict[str, Any]:
+        """The answer or its piece as the client is to get it."""
+        reworded = self._wording.reword(answer, streamed=streamed)
+        self._watch.see(reworded, streamed=streamed)
+        return reworded
+
+    def end(self, error: BaseException | None = None) -> None:
+        """It is over; the first time counts. `error`: what it failed at."""
+        if self._over:
+            return
+        self._over = True
+        self.service.end()
+        self._wording.end()
+        match error:
+            case None:
+                self._watch.end(None)
+            case ClientGoneError() | asyncio.CancelledError():
+                self._watch.end("abort")
+            case UpstreamFailed() if error.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                pass  # it was refused, and never begun
+            case _:
+                self._watch.end("error")
 
 
 class Streamed:
     """An answer that the other server is still at; to cancel it tells that server that nobody listens."""
 
-    def __init__(self, service: Service, response: httpx.Response, wording: Wording, watch: Watch) -> None:
-        self._service = service
-        self._watch = watch
+    def __init__(self, passing: Passing, response: httpx.Response) -> None:
+        self._passing = passing
         self._response = response
-        self._wording = wording
         self._closing: asyncio.Task[None] | None = None
 
     @property
     def tag(self) -> dict[str, Any]:
         """What every piece says beside its choices: under which id a trace is kept."""
-        return self._wording.tag
+        return self._passing.tag
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        pieces = self._service.upstream.connection.events(self._response)
+        service = self._passing.service
+        pieces = service.upstream.connection.events(self._response)
         try:
-            while (piece := await self._service.unless_stopped(anext(pieces, None))) is not None:
-                reworded = self._wording.reword(piece, streamed=True)
-                self._watch.see(reworded, streamed=True)
-                yield reworded
-            self._watch.end()
-        except ThermoscopeError:
-            self._watch.end("error")
+            while (piece := await service.unless_stopped(anext(pieces, None))) is not None:
+                yield self._passing.see(piece, streamed=True)
+        except Exception as error:
+            self.end(error)
             raise
+        self.end()
+
+    def end(self, error: Exception | None = None) -> None:
+        """All of it is told, or it failed."""
+        self._passing.end(error)
 
     def cancel(self) -> None:
         """Close it."""
-        self._watch.end("abort")
-        self._service.end()
-        self._wording.end()
+        self._passing.end(ClientGoneError())
         self._closing = asyncio.create_task(self._response.aclose())
 
 

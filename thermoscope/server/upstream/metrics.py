@@ -12,15 +12,15 @@ from thermoscope.server import logs
 from thermoscope.server.metrics import BETWEEN, FIRST, WHOLE, Meters
 
 REASONS = ("stop", "length", "tool_calls", "function_call", "content_filter")  # of a label, so not any word
-SAID = ("content", "text", "tool_calls", "function_call", "refusal", "reasoning", "reasoning_content")
+TEXTS = ("content", "text", "tool_calls", "function_call", "refusal", "reasoning", "reasoning_content")
 
 
 class Metrics(Meters):
-    """The counts of one server. `running`: answers under way."""
+    """The counts of one server. `running`: requests under way."""
 
     def __init__(self, model: str, running: Callable[[], int]) -> None:
         super().__init__(model)
-        self.gauge("vllm:num_requests_running", "Answers that are under way.", running)
+        self.gauge("vllm:num_requests_running", "Requests that are under way.", running)
         self.prompt = self.counter("vllm:prompt_tokens", "Tokens of prompts.")
         self.generated = self.counter("vllm:generation_tokens", "Tokens drawn.")
         self.ended = self.by_reason()
@@ -29,53 +29,54 @@ class Metrics(Meters):
             "thermoscope:between_pieces_seconds", "From one piece of a streamed answer to its next.", BETWEEN
         )
         self.whole = self.histogram(
-            "vllm:e2e_request_latency_seconds", "From request to the end of the answer.", WHOLE
+            "vllm:e2e_request_latency_seconds", "From request to the end of its answers.", WHOLE
         )
 
 
 class Watch:
-    """Sees one request's answers pass."""
+    """Sees one request's answers pass, as many as `answers`."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, answers: int) -> None:
         self._metrics = metrics
         self._entry = logs.current.get()
         self._began = time.perf_counter()
-        self._last: float | None = None
+        self._last: dict[int, float] = {}  # when a choice last said something
+        self._open = set(range(answers))
         self._usage: Mapping[str, Any] = {}
-        self._ended = False
 
     def see(self, answer: Mapping[str, Any], *, streamed: bool) -> None:
-        """An answer, or a piece of one."""
+        """An answer, or a piece of one, in OpenAI's form as far as its choices are a list of objects."""
         usage = answer.get("usage")
         self._usage = usage if isinstance(usage, dict) else self._usage
         for choice in answer.get("choices") or ():
-            delta = choice.get("delta")
+            index, delta, reason = choice["index"], choice.get("delta"), choice["finish_reason"]
             said = delta if isinstance(delta, dict) else choice
-            if streamed and any(said.get(name) for name in SAID):
-                now = time.perf_counter()
-                if self._last is None:
-                    self._metrics.first.observe(now - self._began)
-                else:
-                    self._metrics.between.observe(now - self._last)
-                self._last = now
-            if reason := choice.get("finish_reason"):
+            if streamed and any(said.get(name) for name in TEXTS):
+                self._speak(index)
+            if reason is not None and index in self._open:
+                self._open.remove(index)
                 self._metrics.ended(reason if reason in REASONS else "other").inc()
 
-    def end(self, reason: str | None = None) -> None:
+    def end(self, reason: str | None) -> None:
         """Nothing more comes. `reason`: why it ended before its end, `abort` or `error`."""
-        if self._ended:
-            return
-        self._ended = True
-        metrics, read, drawn = self._metrics, *(self._tokens(name) for name in ("prompt", "completion"))
-        metrics.prompt.inc(read)
-        metrics.generated.inc(drawn)
-        metrics.whole.observe(time.perf_counter() - self._began)
-        if reason is not None:
-            metrics.ended(reason).inc()
+        read, drawn = self._tokens("prompt"), self._tokens("completion")
+        self._metrics.prompt.inc(read)
+        self._metrics.generated.inc(drawn)
+        self._metrics.whole.observe(time.perf_counter() - self._began)
+        if reason is not None and self._open:
+            self._metrics.ended(reason).inc(len(self._open))
         if self._entry is not None:
             self._entry.prompt_tokens, self._entry.completion_tokens = read or None, drawn or None
-            self._entry.cut = reason is not None
+            self._entry.cut = reason is not None and bool(self._open)
+
+    def _speak(self, index: int) -> None:
+        now = time.perf_counter()
+        if index in self._last:
+            self._metrics.between.observe(now - self._last[index])
+        else:
+            self._metrics.first.observe(now - self._began)
+        self._last[index] = now
 
     def _tokens(self, kind: str) -> int:
         count = self._usage.get(f"{kind}_tokens")
-        return count if isinstance(count, int) and count > 0 else 0
+        return count if type(count) is int and 0 <= count < 2**53 else 0

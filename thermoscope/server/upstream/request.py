@@ -8,6 +8,7 @@ from thermoscope.errors import InvalidRequest
 from thermoscope.upstream.abilities import Abilities
 from thermoscope.upstream.trace import Sight
 
+MOST = 128  # answers to one request, as OpenAI has it; some servers take any number, and give one
 SHOWN = 20  # alternatives of a step, as the local engine has them
 HERE = {"steps", "trace"}  # of the fields under `thermoscope` what another server's answer allows
 
@@ -37,6 +38,18 @@ class Passed:
     sampling: Mapping[str, Any]
 
     @property
+    def answers(self) -> int:
+        """How many choices come of it, as far as the request says."""
+        if self.address == "/embeddings":
+            return 0
+        n, prompt = self.sent.get("n") or 1, self.sent.get("prompt")
+        if isinstance(prompt, list) and all(isinstance(each, str | list) for each in prompt):
+            prompts = len(prompt)
+        else:
+            prompts = 1
+        return min(n * prompts, MOST) if type(n) is int and n > 0 else 1
+
+    @property
     def chat(self) -> bool:
         """Whether this is a conversation."""
         return self.address == "/chat/completions"
@@ -58,7 +71,7 @@ def passed(address: Address, body: Mapping[str, Any], abilities: Abilities) -> P
     most = {"/chat/completions": abilities.top_logprobs, "/completions": abilities.completion_logprobs}.get(
         address, 0
     )
-    own = _extension(body, abilities.streamed_logprobs if body.get("stream") else most > 0)
+    own = _extension(body, most > 0 and (abilities.streamed_logprobs or not body.get("stream")))
     sent = {key: value for key, value in body.items() if key != "thermoscope"} | {"model": abilities.model}
     asked = body.get("top_logprobs") if chat else body.get("logprobs")
     alternatives = asked if isinstance(asked, int) and not isinstance(asked, bool) else 0

@@ -29,11 +29,11 @@ def install(app: FastAPI, service: Service) -> None:
     @app.post("/v1/embeddings", response_model=None)
     async def embeddings(body: Fields, exchange: Request) -> Response:
         """Have the upstream embed texts, in whichever way it does that."""
-        return JSONResponse(await at_once(service, "/embeddings", body, exchange))
+        return await at_once(service, "/embeddings", body, exchange, JSONResponse)
 
 
 async def _answer(service: Service, address: Address, body: dict[str, Any], exchange: Request) -> Response:
     if body.get("stream"):
-        answer = await streamed(service, address, body)
+        answer = await streamed(service, address, body, exchange)
         return Stream(aiter(answer), answer)
-    return JSONResponse(await at_once(service, address, body, exchange))
+    return await at_once(service, address, body, exchange, JSONResponse)

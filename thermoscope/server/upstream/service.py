@@ -8,7 +8,7 @@ from thermoscope.errors import EngineStopped
 from thermoscope.server.names import Names
 from thermoscope.server.options import Options
 from thermoscope.server.traces.store import Traces
-from thermoscope.server.upstream.metrics import Metrics, Watch
+from thermoscope.server.upstream.metrics import Metrics
 from thermoscope.upstream.upstream import Upstream
 
 Value = TypeVar("Value")
@@ -30,15 +30,14 @@ class Service(Names):
         self.open = 0
         self._stopped = asyncio.Event()
 
-    def begin(self) -> Watch:
-        """An answer is to be under way, and is watched.
+    def begin(self) -> None:
+        """An answer is to be under way.
 
         **Errors:** `EngineStopped` once it is closed.
         """
         if self.closed:
             raise EngineStopped(STOPPING)
         self.open += 1
-        return Watch(self.metrics)
 
     def end(self) -> None:
         """An answer is complete, or was given up."""

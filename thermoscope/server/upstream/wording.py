@@ -11,8 +11,6 @@ from thermoscope.server.upstream.request import Passed
 from thermoscope.upstream.logprobs import Choice, Shown, choices
 from thermoscope.upstream.trace import Piece, Step, Trace
 
-MOST = 128  # answers to one request, as OpenAI has it; some servers take any number, and give one
-
 
 class Wording:
     """One request's answers, at once or in pieces. `keeper` keeps what was seen of them, if that is asked."""
@@ -20,10 +18,9 @@ class Wording:
     def __init__(self, passed: Passed, upstream: str, keeper: Traces) -> None:
         self._passed = passed
         self._keeper = keeper
-        answers = passed.sent.get("n") or 1
         self._seen = [
             Trace(passed.model, upstream, passed.sight, passed.sampling, choice=choice)
-            for choice in range(min(answers, MOST) if isinstance(answers, int) else 1)
+            for choice in range(passed.answers)
         ]
         self._trace = keeper.begin(self._seen) if passed.traced else None
         self._last: dict[int, float] = {}
@@ -52,6 +49,8 @@ class Wording:
 
     def _complete(self, choice: dict[str, Any], streamed: bool) -> None:
         index = choice.setdefault("index", 0)
+        if type(index) is not int:
+            raise TypeError(f"index: got {index!r}")
         message = choice.get("message")
         if isinstance(message, dict):
             message.setdefault("content", None)
