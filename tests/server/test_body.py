@@ -57,7 +57,7 @@ def test_what_a_header_calls_json(header, is_it):
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/instruments/temperature"])
-def test_a_packed_body_is_refused_by_its_header(client, path):
+def test_a_compressed_body_is_refused_by_its_header(client, path):
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     answer = client.post(path, content=gzip.compress(b"{}"), headers=headers)
     assert (answer.status_code, answer.json()["error"]["message"]) == (

@@ -94,9 +94,10 @@ def load(folder: Path) -> Packed:
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors that begin at a cache line, as the step reads them where they are mapped.
+    """Write tensors of whole cache lines, as weights are, so that each begins at one where it is mapped.
 
-    The format puts them right behind its header, whose length a word of our own brings to whole lines.
+    The format puts them right behind its header and each other; a word of our own brings the header to whole
+    lines. How long it is without is only known once it is written; a model is packed once.
     """
     save_file(tensors, path, metadata={"line": ""})
     with path.open("rb") as file:

@@ -20,9 +20,9 @@ class StrictRoute(APIRoute):
         reads_json = self.body_field is not None
 
         async def strictly(request: Request) -> Response:
-            packed = request.headers.get("content-encoding", "identity")
-            if packed.lower() != "identity":
-                raise HTTPException(415, f"content-encoding: got {packed!r}, expected none.")
+            encoding = request.headers.get("content-encoding", "identity")
+            if encoding.lower() != "identity":
+                raise HTTPException(415, f"content-encoding: got {encoding!r}, expected none.")
             strict = _Strict(request.scope, request.receive)
             if reads_json and is_json(request.headers.get("content-type", "")):
                 await strict.json()  # here, where its refusal is heard; FastAPI finds the value kept
