@@ -32,6 +32,12 @@ def test_what_fits_24_40_and_80_gb(model, method, fitting):
     assert tuple(each.startswith("Fits one") for each in said) == fitting
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("precision", ["bf16", "amp"])
+def test_it_agrees_with_itself(method, precision):
+    assert read("smollm2-135m", method=method, precision=precision).passed
+
+
 def test_where_it_does_not_fit_it_says_what_would():
     found = read(method="full", gpu="A10").findings
     assert found[0].startswith("Does not fit one A10: ")

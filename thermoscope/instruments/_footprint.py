@@ -134,8 +134,7 @@ def checks(job: Job, _: Hardware) -> Reading:
     plan = search.plan(job)
     if isinstance(job, Training) and job.checkpointing == "full" and job.parallel.devices == 1:
         tokens = job.batch * (job.sequence + (job.tokens if job.method == "prompt" else 0))
-        width = 4 if job.wide_stream else job.width
-        expected = tokens * shape.layers * shape.hidden * width
+        expected = tokens * shape.layers * shape.hidden * job.stream
         gap = abs(plan.phases["forward"]["checkpoints"] / expected - 1)
         found.append(Check("A = w T L h", "checkpoints, and their closed form", gap, EXACT))
     if isinstance(job, Inference) and not shape.window and job.parallel.devices == 1 and job.kv == "bf16":

@@ -143,6 +143,19 @@ def test_offload_leaves_the_device():
     assert everything.phases["backward"]["gathered"] > 2 * MISTRAL.parameters / 32
 
 
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+def test_a_wide_stream_adds_nothing_to_autocast(checkpointing):
+    amp = replace(FULL, precision="amp", checkpointing=checkpointing)
+    assert plan(replace(amp, wide_stream=True)) == plan(amp)
+
+
+def test_sharded_weights_are_not_cast_and_their_stream_is_wide_where_it_is_said():
+    sharded = replace(FULL, precision="amp", parallel=Parallel(data=2, sharding="fsdp2"))
+    forward, wide = (plan(replace(sharded, wide_stream=each)).phases["forward"] for each in (False, True))
+    assert "autocast" not in forward
+    assert wide["checkpoints"] == 2 * forward["checkpoints"]
+
+
 def test_checkpointing_keeps_less():
     sizes = [
         plan(replace(LORA, checkpointing=each, attention="eager")).peak

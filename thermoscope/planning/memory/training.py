@@ -149,8 +149,12 @@ class Training:
     @property
     def stream(self) -> int:
         """Bytes of a number of the residual stream: autocast leaves what float32 weights look up so wide."""
-        autocast = self.precision == "amp" and self.parallel.share(SHARDED_WEIGHTS) == 1
-        return 4 if self.wide_stream or autocast else self.width
+        return 4 if self.wide_stream or self.autocast else self.width
+
+    @property
+    def autocast(self) -> bool:
+        """Whether float32 weights stand whole on a device, and each product casts what it reads."""
+        return self.precision == "amp" and self.parallel.share(SHARDED_WEIGHTS) == 1
 
 
 def plan(job: Training) -> Plan:
@@ -248,7 +252,7 @@ class _States:
             tied_gradients=2 * table * shape.tied,
             optimizer=states * (job.offload == "none"),
             temporary=chosen.temporary / to.share(ZERO1) * (job.offload == "none"),
-            casts=CAST * own / numbers.weight if job.precision == "amp" and job.whole and share == 1 else 0.0,
+            casts=CAST * own / numbers.weight if job.autocast and job.whole else 0.0,
             buckets=gradients if to.sharding == "ddp" and to.data > 1 else 0.0,
             gathered_tables=tables * compute * gathered,
             gathered_layer=kept.layer / (to.tensor * to.expert) * compute * gathered,
@@ -280,7 +284,7 @@ class _Held:
         def at(index: int) -> activations.Layer:
             return activations.layer(
                 shape, index, trained, stack, job.attention, context=context, width=job.width,
-                stream=None if job.wide_stream else job.stream, split=to.tensor,
+                stream=job.stream if job.autocast else None, split=to.tensor,
             )  # fmt: skip
 
         sparse = shape.experts
