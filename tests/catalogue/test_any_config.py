@@ -87,9 +87,39 @@ def test_what_the_engine_reads_is_the_same(kind):
     assert ours.parameters == read.parameters == config.parameters
     assert ours.active_parameters == read.active_parameters
     assert ours.kv_values * ours.layers == config.kv_values_per_token == read.kv_values * read.layers
+    assert (ours.norm_float32, ours.fused_qkv) == (read.norm_float32, read.fused_qkv)
     for layer in range(config.layers):
         assert ours.window_at(layer) == read.window_at(layer)
         assert ours.matrices(layer) == read.matrices(layer)
+
+
+def network(kind):
+    return transformers.AutoModelForCausalLM.from_config(KINDS[kind]()).bfloat16()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norms_work_in_float32_to_their_end_where_transformers_do(kind):
+    """Then autograd saves nothing of their input's size in 16 bits, and else it does."""
+    shape, saved = read_any(KINDS[kind]().to_dict(), kind), []
+    norm = next(
+        each
+        for each in network(kind).modules()
+        if "Norm" in type(each).__name__
+        and not [*each.children()]
+        and (not shape.norm_weight or any(weight.shape == (shape.hidden,) for weight in each.parameters()))
+    )
+    rows = torch.randn(3, shape.hidden, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: saved.append(each), lambda each: each):
+        norm(rows.clone())
+    assert shape.norm_float32 != any((each.shape, each.dtype) == (rows.shape, rows.dtype) for each in saved)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_q_k_and_v_are_one_matrix_where_transformers_have_one(kind):
+    names = {name.rpartition(".")[2] for name, _ in network(kind).named_modules()}
+    fused = not names.isdisjoint(("c_attn", "query_key_value", "Wqkv", "qkv_proj"))
+    copied = kind.startswith("falcon")  # out of the one product, V too
+    assert read_any(KINDS[kind]().to_dict(), kind).fused_qkv == (fused and not copied)
 
 
 def test_windows_and_experts_stand_in_the_layers_that_have_them():

@@ -42,6 +42,21 @@ def test_active_parameters_are_those_that_were_published(name, billions):
     assert architecture(name).active_parameters / 1e9 == pytest.approx(billions, rel=0.03)
 
 
+def test_the_families_whose_norms_work_in_float32_to_their_end():
+    """As any_config says of their model types, which is held to transformers."""
+    families = ("gemma-", "olmo-", "gpt-oss-", "command-r")
+    for name in names():
+        assert architecture(name).norm_float32 == name.startswith(families), name
+
+
+def test_the_families_whose_queries_keys_and_values_are_one_matrix():
+    families = ("gpt2", "distilgpt2", "gpt-neox-", "pythia-", "bloom-", "mpt-", "dbrx", "starcoder")
+    families += ("phi-3-", "phi-4")
+    for name in names():
+        fused = name.startswith(families) and not name.startswith("starcoder2-")
+        assert architecture(name).fused_qkv == fused, name
+
+
 def test_an_alias_leads_to_one_model():
     leads = {}
     for entry in lookup._entries():

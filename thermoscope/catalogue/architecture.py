@@ -98,15 +98,18 @@ class Architecture:
       where they are more than that (OPT's has two more).
     - `gated`: an MLP is down(act(gate x) · up x), or without a gate down(act(up x)).
     - `tied`: the output projection is the embedding.
-    - `norm`: RMSNorm or LayerNorm; `norm_weight`, `norm_bias`: what a norm has learned. `norms`: those of
-      the stream's width in a layer, 2 as a rule, 4 in Gemma 2, 1 where attention and MLP share theirs.
-      `embedding_norm`: one more behind the embedding (BLOOM).
+    - `norm`: RMSNorm or LayerNorm; `norm_weight`, `norm_bias`: what a norm has learned. `norm_float32`: it
+      works in float32 to its end and rounds what its weight has multiplied (Gemma, OLMo, gpt-oss, Command
+      R); others round before. `norms`: those of the stream's width in a layer, 2 as a rule, 4 in Gemma 2, 1
+      where attention and MLP share theirs. `embedding_norm`: one more behind the embedding (BLOOM).
     - `qk_norm`: a norm over each head's query and key, or over all heads' at once.
     - `parallel_block`: attention and MLP read the same input and are added together (Falcon, Pythia,
       phi-2).
     - `qkv_bias`, `output_bias`, `mlp_bias`, `head_bias`: biases on Q, K, V, on attention's output, in the
       MLP or its experts, on the output projection. `sinks`: a learned logit for each head, which takes
       weight from the tokens.
+    - `fused_qkv`: transformers has Q, K and V as one product and reads V in place (GPT-2, Phi-3; Falcon
+      copies it out). Here they stay three matrices.
     - `window`: how far back a token sees in the layers where `windowed`, repeated to the model's depth, is
       true; an empty `windowed` is every layer, and a `window` of None sees everything.
     - `published_parameters`: the count that its makers give; None where nobody did. `source`: where all
@@ -130,11 +133,13 @@ class Architecture:
     norm: Literal["rms", "layer"] = "rms"
     norm_weight: bool = True
     norm_bias: bool = False
+    norm_float32: bool = False
     norms: int = 2
     embedding_norm: bool = False
     qk_norm: Literal["head", "whole"] | None = None
     parallel_block: bool = False
     qkv_bias: bool = False
+    fused_qkv: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
     head_bias: bool = False
@@ -182,9 +187,11 @@ class Architecture:
             positions="learned" if config.learned_positions else "rotary",
             norm=config.norm,
             norm_bias=config.norm == "layer",
+            norm_float32=config.family in ("gemma3", "olmo2"),
             norms=2 * (config.pre_norm + config.post_norm),
             qk_norm=("whole" if config.qk_norm_whole else "head") if config.qk_norm else None,
             qkv_bias=config.qkv_bias,
+            fused_qkv=config.family in ("gpt2", "phi3"),
             output_bias=config.output_bias,
             mlp_bias=config.mlp_bias,
             experts=experts,

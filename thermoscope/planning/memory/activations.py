@@ -79,7 +79,7 @@ def layer(
     inputs = trained.weights or copies
     wider = stream or width
     norms = _norms(shape, trained, stack, wider) + _head_norms(shape, trained, stack, width) / split
-    norms += inputs * (_readers(shape, index) if wider > width else _norm_outputs(shape)) * width * h
+    norms += inputs * (_readers(shape, index, stack) if wider > width else _norm_outputs(shape)) * width * h
     heads = (_attention(shape, stack, attention, width, inputs=inputs) + copies * width * h) / split
     scores = shape.heads * context * _score_bytes(width) * (attention == "eager") / split
     wide = FLOAT32 if trained.quantised and stack.wide_quantised else width
@@ -108,26 +108,39 @@ def layer(
 def _norms(shape: Architecture, trained: Trained, stack: Stack, width: int) -> float:
     """What the norms keep of their inputs. Two norms of one input (a parallel block's) keep it once."""
     count = shape.norms if not shape.parallel_block or shape.norm == "rms" else 1
-    scales = FLOAT32 * count * (1 if shape.norm == "rms" else 2)  # 1/rms, or the mean and 1/deviation
-    if shape.norm == "layer" or not stack.norm_copy:
-        return float(scales + count * width * shape.hidden)
-    copy = scales + count * FLOAT32 * shape.hidden
-    return copy + trained.weights * count * width * shape.hidden  # what the norm's own weight multiplies
+    number, row = _norm(shape, trained, stack, width)
+    return float(count * (number * shape.hidden + row))
 
 
 def _head_norms(shape: Architecture, trained: Trained, stack: Stack, width: int) -> float:
-    """The same of norms over queries and keys."""
+    """The same of norms over queries and keys. A LayerNorm has a mean for each head, whatever it learned."""
     if not shape.qk_norm:
         return 0.0
     heads = shape.heads + shape.kv_heads
-    scales = FLOAT32 * (heads if shape.qk_norm == "head" else 2)
-    each = FLOAT32 + trained.weights * width if stack.norm_copy else width
-    return float(scales + each * heads * shape.head_dim)
+    rows = 2 if shape.qk_norm == "whole" and shape.norm == "rms" else heads
+    number, row = _norm(shape, trained, stack, width)
+    return float(number * heads * shape.head_dim + row * rows)
 
 
-def _readers(shape: Architecture, index: int) -> int:
+def _norm(shape: Architecture, trained: Trained, stack: Stack, width: int) -> tuple[int, int]:
+    """What one norm keeps: bytes a number of its input, and bytes a row."""
+    if shape.norm == "rms":
+        weighed = FLOAT32 if shape.norm_float32 else width  # what the norm's own weight multiplies
+        return FLOAT32 + trained.weights * weighed if stack.norm_copy else width, FLOAT32
+    both = 2 * FLOAT32  # the mean and 1/deviation
+    if not (shape.norm_float32 and stack.norm_copy):
+        return width, both
+    if not shape.norm_weight:
+        return FLOAT32, both
+    return FLOAT32 * (2 + trained.weights), FLOAT32  # written out: what is off the mean, twice
+
+
+def _readers(shape: Architecture, index: int, stack: Stack) -> int:
     """Matrices that read a normed stream."""
-    return sum(each.columns == shape.hidden for each in (*shape.attention()[:-1], *shape.mlp(index)[:-1]))
+    attention = shape.attention()[:-1]
+    if shape.latent is None and (shape.fused_qkv or stack.fused_qkv):
+        attention = attention[:1]
+    return sum(each.columns == shape.hidden for each in (*attention, *shape.mlp(index)[:-1]))
 
 
 def _norm_outputs(shape: Architecture) -> int:
@@ -145,7 +158,8 @@ def _attention(shape: Architecture, stack: Stack, attention: Attention, width: i
     shared = query if stack.repeats_kv or attention == "eager" else key
     result = query if inputs or attention != "eager" else 0  # a fused kernel keeps its own
     numbers = query + 2 * shared + result
-    if stack.fused_qkv:  # V is a view of the whole product where no copy is made for other heads
+    rotated = shape.fused_qkv and shape.positions == "rotary"  # Q and K are copies by then, V is not
+    if stack.fused_qkv or rotated:  # V is a view of the whole product where no copy is made for other heads
         numbers += query + 2 * key - (shared if shared == key else 0)
     return width * numbers + FLOAT32 * shape.heads * (attention != "eager")
 

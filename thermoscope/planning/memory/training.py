@@ -301,7 +301,8 @@ class _Held:
             case "full":
                 name, piled = "checkpoints", float(stream * shape.layers)
                 # A layer worked out again has its input already: it is the checkpoint.
-                own_input = stream if not stack.norm_copy or shape.norm == "layer" else 0
+                copied = stack.norm_copy and (shape.norm == "rms" or shape.norm_float32)
+                own_input = 0 if copied else stream
                 backward = highest.backward - own_input
             case "selective":  # Korthikanti et al. 2022, section 4: attention's scores are worked out again
                 name, piled = "activations", sum(each.kept - each.scores for each in layers)
