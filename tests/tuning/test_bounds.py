@@ -20,7 +20,10 @@ LORA = replace(FULL, method="lora", adapter=Adapter(rank=4))
     [
         FULL, LORA, replace(FULL, shape=QWEN), replace(FULL, checkpointing="none", attention="eager"),
         replace(LORA, precision="fp32", stack="transformers-pure", optimizer="sgd"),
-        *(replace(FULL, shape=lookup.architecture(name)) for name in ("smollm2-135m", "qwen2-0.5b")),
+        *(
+            replace(FULL, shape=lookup.architecture(name))
+            for name in ("smollm2-135m", "qwen2-0.5b", "gemma-2b")
+        ),
     ],
 )  # fmt: skip
 def test_whole_models_and_lora_on_one_device_are_covered(job):
@@ -48,7 +51,11 @@ def test_whole_models_and_lora_on_one_device_are_covered(job):
         (replace(FULL, shape=MIXTURE), "mixture, expected a model whose layers are those of Llama, "),
         (replace(FULL, shape=LATENT), "latent, "),
         (replace(FULL, shape=lookup.architecture("gpt2")), "gpt2, "),
-        (replace(FULL, shape=lookup.architecture("gemma-2-2b")), "gemma-2-2b, "),
+        *(
+            (replace(FULL, shape=lookup.architecture(name)), f"{name}, ")
+            for name in ("gemma-2-2b", "olmo-2-1b")
+        ),
+        (replace(FULL, shape=replace(QWEN, norm_float32=True)), "Qwen3-0.6B, "),
     ],
 )
 def test_what_is_not_covered_is_refused_in_one_line(job, got):

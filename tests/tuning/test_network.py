@@ -28,6 +28,7 @@ def test_it_has_the_shapes_parameters_and_no_memory():
     [
         (SMALL, "LlamaForCausalLM"), (replace(SMALL, qkv_bias=True), "Qwen2ForCausalLM"),
         (replace(SMALL, qkv_bias=True, output_bias=True), "LlamaForCausalLM"), (QWEN, "Qwen3ForCausalLM"),
+        (replace(SMALL, norm_float32=True, activation="gelu_tanh"), "GemmaForCausalLM"),
     ],
 )  # fmt: skip
 def test_the_family_follows_from_the_shape(shape, name):

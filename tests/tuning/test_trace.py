@@ -59,6 +59,7 @@ SLOW = (
     "job",
     [
         FULL, LORA, replace(FULL, checkpointing="none", attention="eager"),
+        replace(FULL, checkpointing="none", shape=replace(DEEP, norm_float32=True)),
         *(pytest.param(job, marks=pytest.mark.slow) for job in SLOW),
     ],
 )  # fmt: skip

@@ -58,15 +58,16 @@ def _refusal(name: str, got: object, expected: Collection[object]) -> str:
 
 
 def _check_shape(shape: Architecture) -> None:
-    """Layers as Llama, Qwen2 and Qwen3 have them; all else about a shape is counted once it is built."""
+    """Layers as Llama, Gemma, Qwen2 and Qwen3 have them; all else of a shape is counted once it is built."""
     like = replace(
         shape, norm="rms", norms=2, gated=True, positions="rotary", experts=None, latent=None,
         parallel_block=False, sinks=False, embedding_norm=False, norm_weight=True, norm_bias=False,
         head_bias=False, qk_norm="head" if shape.qk_norm else None,
+        norm_float32=shape.norm_float32 and not shape.qk_norm,
     )  # fmt: skip
     if like != shape or shape.activation not in ACTIVATIONS:
         raise InvalidRequest(
-            f"trace: got {shape.name}, expected a model whose layers are those of Llama, Qwen2 or Qwen3; "
-            "leave --trace out.",
+            f"trace: got {shape.name}, expected a model whose layers are those of Llama, Gemma, Qwen2 or "
+            "Qwen3; leave --trace out.",
             param="trace",
         )

@@ -62,6 +62,8 @@ def config(shape: Architecture) -> Any:
         "tie_word_embeddings": shape.tied,
         "use_cache": False,
     }
+    if shape.norm_float32:
+        return transformers.GemmaConfig(**common, attention_bias=shape.qkv_bias)
     if shape.qk_norm:
         return transformers.Qwen3Config(**common, attention_bias=shape.qkv_bias)
     if shape.qkv_bias and not shape.output_bias:
