@@ -21,10 +21,10 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def packs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what is packed of tests' own models out of the user's cache."""
-    ours, folder_for = tmp_path_factory.getbasetemp(), packed.folder_for
+    ours, users, folder_for = tmp_path_factory.getbasetemp(), store.cache_dir(), packed.folder_for
 
     def elsewhere(cache: Path, source: Path, *rest: Any, **more: Any) -> Path:
-        spare = cache == store.cache_dir() and source.is_relative_to(ours)
+        spare = cache == users and source.is_relative_to(ours)
         return folder_for(ours / "cache" if spare else cache, source, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -89,6 +89,15 @@ def test_bad_input(
     assert opened == []
 
 
+@pytest.mark.parametrize("option", ["--upstream-model", "--upstream-key-file", "--upstream-vocabulary"])
+def test_what_speaks_of_an_upstream_needs_one(
+    opened: list[dict[str, Any]], command: Command, option: str
+) -> None:
+    done = command("serve", "--port", "8123", option, "7")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"thermoscope: {option}: needs a server; leave it out, or add --upstream.\n"
+
+
 def test_a_key_file_that_holds_none_is_refused(
     opened: list[dict[str, Any]], command: Command, tmp_path: Path
 ) -> None:

@@ -81,7 +81,7 @@ def test_a_full_disk_keeps_nothing_and_the_model_runs(source, cache, monkeypatch
 
 
 def test_a_disk_that_fills_up_while_writing_is_no_matter(source, cache, monkeypatch):
-    def full(tensors, path):
+    def full(tensors, path, **_):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

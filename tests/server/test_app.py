@@ -99,3 +99,17 @@ def test_the_schema_promises_no_422(client):
     assert {"/v1/chat/completions", "/v1/models", "/v1/models/{name}", "/health"} <= set(paths)
     answers = paths["/v1/chat/completions"]["post"]["responses"]
     assert set(answers) == {"200", "4XX", "5XX"}
+
+
+def test_the_examples_of_the_docs_are_answered(tiny_client):
+    document = tiny_client.get("/openapi.json").json()
+    answered = set()
+    for path, methods in document["paths"].items():
+        content = methods.get("post", {}).get("requestBody", {}).get("content", {})
+        name = content.get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+        for body in document["components"]["schemas"].get(name, {}).get("examples", ()):
+            limit = {"/v1/chat/completions": {"max_tokens": 3}, "/v1/responses": {"max_output_tokens": 3}}
+            answer = tiny_client.post(path, json=body | {"model": "gpt-4o"} | limit.get(path, {}))
+            assert answer.status_code == 200, answer.text
+            answered.add(path)
+    assert answered == {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"}

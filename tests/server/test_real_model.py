@@ -184,7 +184,7 @@ def test_a_token_outside_the_vocabulary(create):
     assert caught.value.param == "logit_bias"
     with pytest.raises(openai.BadRequestError) as caught:
         create(extra_body={"thermoscope": {"stop_ids": [49152]}})
-    assert caught.value.param == "stop_ids"
+    assert caught.value.param == "thermoscope.stop_ids"
 
 
 def test_any_text_is_read(create):

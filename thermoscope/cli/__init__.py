@@ -71,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return app(arguments or ["--help"], prog_name="thermoscope", standalone_mode=False) or 0
     except (ThermoscopeError, typer.TyperException) as error:
-        complain(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        if not message:  # a group of commands without one, which has shown its help, as we do
+            return 0
+        complain(message)
     except (BrokenPipeError, SystemExit) as error:
         # `thermoscope … | head`: nobody reads on, which is no fault. Typer and Rich leave by SystemExit then.
         if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):

@@ -124,6 +124,7 @@ def serve(
         timeout=timeout,
         grace=grace,
     )
+    behind.check(ctx)
     if keep_traces is not None:  # before the slow work, as the port: what cannot be had is told at once
         Traces(keep_traces).close()
     with open_port(host, port) as probe:
@@ -136,7 +137,6 @@ def serve(
     if upstream is not None:
         from thermoscope.server.upstream.serve import serve as pass_on
 
-        behind.check_alone(ctx)
         server = behind.connect(upstream, upstream_model, upstream_key_file, upstream_vocabulary)
         if json:
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -24,6 +24,7 @@ LOCAL = (
     "timeout",
     "max_tokens",
 )
+FAR = ("upstream_model", "upstream_key_file", "upstream_vocabulary")
 
 _PANEL = "Another server as the engine"
 Url = Annotated[
@@ -63,15 +64,17 @@ Vocabulary = Annotated[
 ]
 
 
-def check_alone(ctx: typer.Context) -> None:
-    """Refuse options of the engine here, which would have no effect.
+def check(ctx: typer.Context) -> None:
+    """Refuse options that would have no effect: with an upstream the local engine's, without one its own.
 
     **Errors:** `InvalidRequest`.
     """
-    for name in LOCAL:
+    behind = _given(ctx, "upstream")
+    for name in LOCAL if behind else FAR:
         if _given(ctx, name):
+            needs, rather = ("the local engine", "leave out") if behind else ("a server", "add")
             raise InvalidRequest(
-                f"--{name.replace('_', '-')}: needs the local engine; leave it out, or leave out --upstream."
+                f"--{name.replace('_', '-')}: needs {needs}; leave it out, or {rather} --upstream."
             )
 
 

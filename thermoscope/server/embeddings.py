@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
 from thermoscope.errors import ContextExceeded, InvalidRequest
-from thermoscope.server.fields import Body, Texts
+from thermoscope.server.fields import Body, Texts, example
 from thermoscope.server.gone import unless_gone
 from thermoscope.server.service import Service
 
@@ -30,6 +30,8 @@ def _not_too_many(texts: list[str | list[int]]) -> list[str | list[int]]:
 
 class EmbeddingsRequest(Body):
     """The body of POST /v1/embeddings."""
+
+    model_config = example(input="What is the capital of France?")
 
     model: str
     input: Annotated[Texts, AfterValidator(_not_too_many)]

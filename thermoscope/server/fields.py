@@ -63,6 +63,11 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def example(**fields: Any) -> ConfigDict:
+    """A body that is answered as it stands, for `/docs`, which else makes one up of all fields."""
+    return ConfigDict(json_schema_extra={"examples": [{"model": "SmolLM2-135M-Instruct", **fields}]})
+
+
 class StreamOptions(Body):
     """Options of a streamed answer."""
 

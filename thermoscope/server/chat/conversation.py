@@ -48,7 +48,7 @@ def _check(message: Message, where: str) -> None:
     calls = bool(message.tool_calls) or message.function_call is not None
     if message.content is None and not calls and message.role != "function":
         raise InvalidRequest(
-            f"{where}.content: got none, expected a text or a list of text parts.", param=f"{where}.content"
+            f"{where}.content: got null, expected a text or a list of text parts.", param=f"{where}.content"
         )
     for field, roles in (
         ("tool_calls", ("assistant",)), ("function_call", ("assistant",)), ("tool_call_id", ("tool",)),

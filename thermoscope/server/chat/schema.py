@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from thermoscope.errors import InvalidRequest
 from thermoscope.instruments.shape.settings import Text
-from thermoscope.server.fields import Body, Drawing, Empty, Metadata
+from thermoscope.server.fields import Body, Drawing, Empty, Metadata, example
 from thermoscope.server.forms import ResponseFormat
 from thermoscope.server.tools.offer import Offer, functions_offer, tools_offer
 from thermoscope.server.tools.schema import (
@@ -68,6 +68,8 @@ class Message(Body):
 
 class ChatRequest(Drawing):
     """The body of POST /v1/chat/completions."""
+
+    model_config = example(messages=[{"role": "user", "content": "What is the capital of France?"}])
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]

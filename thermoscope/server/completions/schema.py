@@ -4,13 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from thermoscope.server.fields import Drawing, Texts
+from thermoscope.server.fields import Drawing, Texts, example
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's, at this address only
 
 
 class CompletionRequest(Drawing):
     """The body of POST /v1/completions."""
+
+    model_config = example(prompt="The capital of France is")
 
     model: str
     prompt: Texts

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from thermoscope.instruments.shape.settings import Text
-from thermoscope.server.fields import Answering, Body, Empty, Metadata
+from thermoscope.server.fields import Answering, Body, Empty, Metadata, example
 from thermoscope.server.responses.formats import Format
 from thermoscope.server.responses.items import Id, Input
 from thermoscope.server.responses.tools import Choice, Tools
@@ -62,6 +62,8 @@ class CountRequest(Asked):
 
 class ResponsesRequest(Asked, Answering):
     """The body of POST /v1/responses."""
+
+    model_config = example(input="What is the capital of France?")
 
     model: str
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
