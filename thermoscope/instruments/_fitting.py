@@ -127,5 +127,6 @@ def _figure(job: Job, usable: dict[str, float]) -> Figure:
                  [usable[name] for name in names if usable[name] < needed], "does not fit"),
         ],
         axes("device", "usable, GiB", xaxis={"type": "category", "categoryorder": "array",
-                                             "categoryarray": names}),
+                                             "categoryarray": names},
+             legend={"y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"}),  # names are below
     )  # fmt: skip

@@ -106,7 +106,8 @@ def _figure(
         bars(phases, [plan.phases[phase].get(name, 0.0) / GIB for phase in phases], name) for name in names
     ]
     over = bars(phases, [overhead / GIB] * len(phases), "pieces and context", marker={"color": "#cbd5e1"})
-    limit = line(phases, [usable / GIB] * len(phases), f"{device.name}, usable", line={"dash": "dash"})
+    dark = {"dash": "dash", "color": "#0f172a"}
+    limit = line(phases, [usable / GIB] * len(phases), f"{device.name}, usable", line=dark)
     return Figure(
         "phases",
         f"{job.shape.name} on {device.name}: memory by phase",

@@ -4,6 +4,7 @@ import queue
 import sqlite3
 import stat
 import threading
+import time
 
 import pytest
 
@@ -91,6 +92,18 @@ def test_from_running_to_complete(traces):
     flush(traces)
     line = traces.describe(trace)
     assert (line["id"], line["status"], line["answers"], line["steps"]) == (trace, "complete", 1, 3)
+
+
+def test_who_asks_finds_what_was_given_before(traces):
+    """However long it takes to write."""
+    answer = head()
+    trace = traces.begin([answer])
+    traces._put(lambda: time.sleep(0.3))
+    for delta in deltas(answer, 20):
+        traces.add(trace, delta, lambda _: None)
+    traces.end(trace)
+    line = traces.describe(trace)
+    assert (line["status"], line["steps"], len(traces.get(trace)[0]["steps"])) == ("complete", 20, 20)
 
 
 def test_an_answer_without_an_end_was_cut(traces):

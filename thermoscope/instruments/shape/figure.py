@@ -8,7 +8,10 @@ from typing import Any
 
 Values = Sequence[Any]
 
-COLOURS = ("#2563a6", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
+COLOURS = (
+    "#2563a6", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f",
+    "#475569", "#93c5fd", "#fdba74", "#86efac", "#d8b4fe",
+)  # fmt: skip
 
 GRID = "#e2e8f0"
 

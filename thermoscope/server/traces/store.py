@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thermoscope.upstream.trace import Trace as SeenTrace
 
 KEPT = 256  # traces in memory
+PATIENCE = 10  # seconds for a disk
 KEPT_BYTES = 2**27  # of their steps together; with many alternatives to each token a step is long
 
 Then = Callable[[Exception | None], None]
@@ -74,6 +75,7 @@ class Traces:
 
         **Errors:** `TraceNotFound`.
         """
+        self._catch_up()
         with self._lock:
             answers = self._tables.answers(trace, choice)
         if not answers:
@@ -85,6 +87,7 @@ class Traces:
 
         **Errors:** `TraceNotFound`.
         """
+        self._catch_up()
         with self._lock:
             summary = self._tables.summary(trace)
         if summary is None:
@@ -93,6 +96,7 @@ class Traces:
 
     def newest(self, limit: int, after: str | None = None) -> list[dict[str, Any]]:
         """The newest traces, each in a line; or those that are older than the trace `after`."""
+        self._catch_up()
         with self._lock:
             return [self._plain(summary) for summary in self._tables.newest(limit, after)]
 
@@ -102,6 +106,13 @@ class Traces:
             self._queue.put(None)
             self._writer.join()
         self._tables.close()
+
+    def _catch_up(self) -> None:
+        """Wait for what was given before: who has read an answer's end finds it here."""
+        if self._writer is not None and self._writer.is_alive():
+            caught = threading.Event()
+            self.follow(lambda _: caught.set())
+            caught.wait(PATIENCE)
 
     def _put(self, write: Write, then: Then = lambda _: None) -> None:
         self._queue.put((write, then))
