@@ -213,7 +213,7 @@ def main() -> None:
     from rich.console import Console
     from targets import agreement_lines, table
 
-    from thermoscope.models.kernels.library import cores
+    from thermoscope.models.kernels.native import cores
     from thermoscope.models.store import locate
 
     parser = argparse.ArgumentParser(

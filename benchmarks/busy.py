@@ -13,7 +13,7 @@ from statistics import median
 
 from thermoscope.bench import measure
 from thermoscope.engine.language_model import DEFAULT, load
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 
 PROMPT, TOKENS, TIMES = 16, 48, 5
 

@@ -32,7 +32,7 @@ from thermoscope.bench.peers import Transformers, Worker
 from thermoscope.catalogue.precision import PRECISIONS
 from thermoscope.cli.machine import look
 from thermoscope.errors import ThermoscopeError
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.models.store import locate
 
 LENGTHS = ("rounds", "tokens", "prompt", "before", "depth", "text_tokens")

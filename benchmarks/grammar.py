@@ -22,7 +22,7 @@ from thermoscope.cli.machine import look
 from thermoscope.engine.engine import Engine
 from thermoscope.engine.grammar import Grammar
 from thermoscope.engine.request import Request, Sampling
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.models.model import Model
 
 MOST = 0.15  # of the tokens per second

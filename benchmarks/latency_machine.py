@@ -24,7 +24,7 @@ from thermoscope.engine.language_model import DEFAULT, load
 from thermoscope.instruments import _calibration as calibration
 from thermoscope.instruments._trial import Handed, Run, Timing, Trial
 from thermoscope.models.kernels.bandwidth import read_bandwidth
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.planning.latency import machine
 from thermoscope.planning.latency.formats import FORMATS
 from thermoscope.planning.latency.prediction import Request, predict

@@ -23,7 +23,7 @@ from thermoscope.cli.machine import look
 from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.sampler import Sampler
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.models.model import Model
 
 LIMITS = {49_152: 0.4, 262_144: 2.0}  # ms

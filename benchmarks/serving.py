@@ -34,7 +34,7 @@ from thermoscope.bench import llama
 from thermoscope.bench.peers import Worker
 from thermoscope.cli.machine import look
 from thermoscope.errors import ThermoscopeError
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.models.store import locate
 
 SLOTS, CONTEXT = 8, 2048

@@ -8,7 +8,7 @@ import pytest
 
 from thermoscope.models import packed, store
 from thermoscope.models.kernels import build
-from thermoscope.models.kernels.library import Library
+from thermoscope.models.kernels.native import Library
 from thermoscope.models.store import locate
 
 

@@ -14,7 +14,7 @@ from tests.cli.conftest import Command
 from thermoscope.cli import doctor, machine
 from thermoscope.models import store
 from thermoscope.models.kernels import build
-from thermoscope.models.kernels.library import Library
+from thermoscope.models.kernels.native import Library
 from thermoscope.models.wheel import Wheel
 
 

@@ -19,7 +19,7 @@ from thermoscope.engine.replay import replay
 from thermoscope.engine.request import Sampling
 from thermoscope.engine.sampler import ALTERNATIVES, Sampler
 from thermoscope.models.distribution import summarise
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.models.model import Model
 
 Vector = np.ndarray

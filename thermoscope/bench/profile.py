@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from thermoscope.engine.engine import Engine
 from thermoscope.models.fused import Fused
-from thermoscope.models.kernels import library as native
+from thermoscope.models.kernels import native
 
 # Without the native step its parts are `layers` in one.
 PARTS = (*native.PARTS, "layers", "head", "sampler", "python")

@@ -109,7 +109,7 @@ def _measure(
     from thermoscope.bench.measure import room
     from thermoscope.errors import KernelUnavailable
     from thermoscope.models.kernels import build
-    from thermoscope.models.kernels.library import cores
+    from thermoscope.models.kernels.native import cores
     from thermoscope.models.store import locate
 
     with suppress(KernelUnavailable):  # now, and not beside what is measured

@@ -150,7 +150,7 @@ class Engine:
                 rows.append(row)
         if not speaking:
             return []
-        # While all speak, nothing is picked: that alone takes as long as a tenth of the layers' Python.
+        # While all speak nothing is picked: PyTorch's indexing is among the slowest of a step's Python.
         logits = self.model.decoder.logits(hidden if len(rows) == len(hidden) else hidden[rows])
         self._note("head")
         temperatures = [sequence.sampler.temperature for sequence in speaking]

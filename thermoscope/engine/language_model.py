@@ -20,7 +20,7 @@ from thermoscope.engine.steering import Steering
 from thermoscope.engine.trace import FinishReason, Trace
 from thermoscope.errors import InvalidRequest
 from thermoscope.models.intervention import Add, Lean
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.models.model import Model
 from thermoscope.models.tokenizer import Tokenizer
 

@@ -26,7 +26,7 @@ from thermoscope.instruments.shape.figure import Figure, axes, line
 from thermoscope.instruments.shape.reading import Check, Column, Reading, Table
 from thermoscope.models.kernels import build as kernel
 from thermoscope.models.kernels.bandwidth import read_bandwidth
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.planning.latency import machine
 from thermoscope.planning.latency.costs import LAYERS, Costs, amount, kind
 from thermoscope.planning.latency.efficiency import Phase, Spread

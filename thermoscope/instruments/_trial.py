@@ -26,7 +26,7 @@ from thermoscope.engine.scheduler import PREFILL_CHUNK
 from thermoscope.engine.sequence import Delta
 from thermoscope.models import pack
 from thermoscope.models.kernels import build as kernel
-from thermoscope.models.kernels.library import cores
+from thermoscope.models.kernels.native import cores
 from thermoscope.models.model import Model
 from thermoscope.models.parts import parts_of, shape_of
 from thermoscope.models.tokenizer import Tokenizer

@@ -19,8 +19,7 @@ from thermoscope.models.attention import Rows, attend, rows_of
 from thermoscope.models.cache import KVCache, Span
 from thermoscope.models.decoder import Decoder, Layer
 from thermoscope.models.intervention import Intervention, Interventions
-from thermoscope.models.kernels import build
-from thermoscope.models.kernels import library as native
+from thermoscope.models.kernels import build, native
 from thermoscope.models.panels import Panels
 from thermoscope.models.probe import Probe
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from thermoscope.models.checkpoint import Blocks
 from thermoscope.models.kernels import operator
-from thermoscope.models.kernels.library import BLOCK, Matrix
+from thermoscope.models.kernels.native import BLOCK, Matrix
 
 ZEROS = (8, 16, 128)  # codes that stand for 0 in Q4_0, Q5_0 and Q8_0
 

@@ -51,12 +51,7 @@ def parse(data: bytes) -> Any:
     an object has twice, and for nesting beyond what Python's reader follows (about a thousand deep).
     """
     try:
-        return json.loads(
-            data.decode(),
-            object_pairs_hook=_once,
-            parse_constant=_refuse,
-            parse_float=_finite,
-        )
+        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         raise InvalidRequest("body: got JSON that is nested too deeply, expected an object.") from None
     except ValueError as error:  # Unicode's is of this kind

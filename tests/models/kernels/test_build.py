@@ -13,7 +13,7 @@ import pytest
 
 from thermoscope.errors import KernelUnavailable
 from thermoscope.models.kernels import build
-from thermoscope.models.kernels.library import Library
+from thermoscope.models.kernels.native import Library
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from thermoscope.errors import KernelUnavailable
 from thermoscope.models import store
-from thermoscope.models.kernels.library import Library
+from thermoscope.models.kernels.native import Library
 
 FOLDER = Path(__file__).parent
 SOURCES = ("blocks.cpp", "step.cpp", "distribution.cpp", "truncation.cpp", "api.cpp")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from thermoscope.errors import BadModelFile
 from thermoscope.models.kernels import build
-from thermoscope.models.kernels.library import BLOCK, Matrix
+from thermoscope.models.kernels.native import BLOCK, Matrix
 
 
 def matrix(
