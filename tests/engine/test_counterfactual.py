@@ -251,7 +251,11 @@ def test_what_is_seen_piece_by_piece_is_what_is_kept(model, plain, monkeypatch):
         assert part.kept == {}
     for (quantity, layer), parts in seen.items():
         got = torch.cat([parts[start] for start in sorted(parts)], dim=1 if quantity == "attention" else 0)
-        torch.testing.assert_close(got, plain.kept[quantity, layer], **same(model))
+        # A probe's weights, and what they mix, are PyTorch's, which on some processors rounds no two shapes
+        # of a product alike. 5e-6 of the largest number are 42 of its last places.
+        whole, exact = plain.kept[quantity, layer], model.native and quantity == "residual"
+        largest = float(whole.abs().max())
+        torch.testing.assert_close(got, whole, rtol=0, atol=0 if exact else 5e-6 * largest)
 
 
 ONE = torch.ones(64)

@@ -278,6 +278,17 @@ def test_without_records_steps_are_bare_and_tokens_the_same(model):
     assert all(step.record is not None for step in with_records.steps)
 
 
+@pytest.mark.parametrize(
+    "sampling", [{}, {"temperature": 0}, {"top_p": 0.5}, {"top_k": 3, "repetition_penalty": 1.5}]
+)
+def test_a_delta_tells_entropy_and_kept_tokens_as_the_record_does_and_without_one(model, sampling):
+    recorded, [[trace]] = finish(engine_of(model), ask(**sampling))
+    bare, _ = finish(engine_of(model), ask(record=False, **sampling))
+    told = [(step.record.entropy, step.record.kept) for step in trace.steps]
+    assert [(delta.entropy, delta.kept) for delta in recorded] == told
+    assert [(delta.entropy, delta.kept) for delta in bare] == told
+
+
 def test_penalties_see_the_prompt_and_the_answer(model):
     """With a penalty that outweighs every logit, no token comes twice, nor one of the prompt."""
     trace = alone(model, ask(range(2, 40), max_tokens=20, temperature=0, repetition_penalty=1e6))

@@ -27,6 +27,8 @@ class Delta:
     step: Step | None = None
     finish_reason: str | None = None
     trace: Trace | None = None
+    entropy: float = 1.0  # as `record` has it
+    kept: int = 1
 
 
 class Tokenizer:

@@ -75,7 +75,7 @@ def test_defaults_are_openais(ask, model):
     ask()
     request = model.runner.requests[-1]
     assert request.sampling == Sampling()
-    assert request.record
+    assert not request.record  # nobody asks for steps
 
 
 def test_nulls_are_defaults(ask, model):

@@ -61,13 +61,15 @@ def test_tokens_and_answers_are_counted(ask, scrape, model):
     assert counted["vllm:kv_cache_usage_perc",] == 0.25
 
 
-def test_distributions_are_counted_where_they_are_recorded(ask, scrape):
+def test_distributions_are_counted_whether_they_are_recorded_or_not(ask, scrape, model):
     ask(max_tokens=3)
     ask(max_tokens=3, thermoscope={"steps": False})
+    ask(max_tokens=3, thermoscope={"steps": True})
+    assert [request.record for request in model.runner.requests] == [False, False, True]
     counted = scrape()
-    assert counted["thermoscope:token_entropy_nats_count",] == 3
-    assert counted["thermoscope:token_entropy_nats_sum",] == 3.0  # one nat each
-    assert counted["thermoscope:kept_tokens_bucket", "1.0"] == 3
+    assert counted["thermoscope:token_entropy_nats_count",] == 9
+    assert counted["thermoscope:token_entropy_nats_sum",] == 9.0  # one nat each
+    assert counted["thermoscope:kept_tokens_bucket", "1.0"] == 9
 
 
 def test_an_answer_that_failed_or_was_left(model):

@@ -179,7 +179,7 @@ class Engine:
         recorder = tokenizer if sequence.request.record else None
         token, record = sequence.sampler.draw(logits, position, recorder, summary, allowed)
         self._note("sampler")
-        delta = sequence.accept(token, record, tokenizer)
+        delta = sequence.accept(token, record, tokenizer, entropy=summary.entropy)
         self._note("python")
         return delta
 

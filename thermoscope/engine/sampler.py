@@ -44,8 +44,10 @@ class Left(NamedTuple):
 class Sampler:
     """Draws one answer's tokens. It remembers what was said, for the penalties; the noise needs nothing.
 
-    `alternatives`: how many a record holds.
+    `alternatives`: how many a record holds. `kept`: tokens that truncation left at the last draw.
     """
+
+    kept: int
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class Sampler:
             constraint = Constraint(len(allowed), max(0.0, raw.log_z - inside.log_z))
         asked = inside if not len(logits.touched) else _summary(logits, inside, self.temperature)
         left = self._filtered(logits, asked, position)
+        self.kept = len(logits.row if left.members is None else left.members)
         token = self._race(logits, left, position)
         record = None
         if tokenizer is not None or self._mu < math.inf:

@@ -1,7 +1,7 @@
 """One answer in the making: where it stands in the cache, what was said, and when it ends."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from thermoscope.engine.guide import Guide
 from thermoscope.engine.request import Request
@@ -17,8 +17,9 @@ from thermoscope.models.tokenizer import Tokenizer
 class Delta:
     """What one step added to one answer.
 
-    `text`: characters that may be shown now; empty while they are held back. The last delta of an answer
-    has a `finish_reason` and the whole `trace`.
+    `text`: characters that may be shown now; empty while they are held back. `entropy` of the model's own
+    distribution and tokens `kept` by truncation, as in a record, where the step has none too. The last delta
+    of an answer has a `finish_reason` and the whole `trace`.
     """
 
     choice: int
@@ -26,6 +27,8 @@ class Delta:
     step: Step
     finish_reason: FinishReason | None = None
     trace: Trace | None = None
+    entropy: float = field(kw_only=True)
+    kept: int = field(kw_only=True)
 
 
 class Sequence:
@@ -97,8 +100,10 @@ class Sequence:
         assert self.slot is not None
         return Span(self.slot, self.filled, min(self.pending, at_most))
 
-    def accept(self, token: int, record: Record | None, tokenizer: Tokenizer) -> Delta:
-        """Add a drawn token; the delta says whether the answer ends with it."""
+    def accept(self, token: int, record: Record | None, tokenizer: Tokenizer, *, entropy: float) -> Delta:
+        """Add a drawn token; the delta says whether the answer ends with it. `entropy`: of the model's own
+        distribution.
+        """
         sampling = self.request.sampling
         now = time.perf_counter()
         if not self.trace.steps:
@@ -117,7 +122,15 @@ class Sequence:
         self.trace.text += shown.text
         reason: FinishReason | None = "stop" if ended or shown.stopped else "length" if full else None
         self.trace.finish_reason = reason
-        return Delta(self.choice, shown.text, step, reason, self.trace if reason else None)
+        return Delta(
+            self.choice,
+            shown.text,
+            step,
+            reason,
+            self.trace if reason else None,
+            entropy=entropy,
+            kept=self.sampler.kept,
+        )
 
     def _shown(self, token: int, tokenizer: Tokenizer) -> bytes:
         """What a token adds to the text."""

@@ -171,7 +171,7 @@ class Answering(Body):
     @property
     def with_records(self) -> bool:
         """Whether steps keep the distributions that they were drawn from; not so where nobody will look."""
-        return self.thermoscope is None or self.thermoscope.steps is not False or self.with_trace
+        return self.with_steps or self.with_trace
 
 
 class Drawing(Answering):

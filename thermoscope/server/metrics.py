@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from thermoscope.engine.trace import FinishReason, Step, Trace
+from thermoscope.engine.trace import FinishReason, Trace
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.sequence import Delta
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 FIRST = (
@@ -107,7 +108,7 @@ class Metrics(Meters):
 
     def __init__(self, model: "LanguageModel") -> None:
         super().__init__(model.name)
-        self._drawn: list[tuple[float, bool, tuple[float, int] | None]] = []  # not counted yet
+        self._drawn: list[tuple[float, bool, float, int]] = []  # not counted yet
         runner = model.runner
         self.gauge("vllm:num_requests_running", "Answers that hold a slot.", lambda: runner.running)
         self.gauge("vllm:num_requests_waiting", "Answers that wait for a slot.", lambda: runner.waiting)
@@ -138,11 +139,9 @@ class Metrics(Meters):
         self._prompt.inc(prompt)
         self._prompts.observe(prompt)
 
-    def drew(self, step: Step, *, first: bool) -> None:
-        """An answer has a token more."""
-        record = step.record  # with all its alternatives it may be a megabyte
-        seen = None if record is None else (record.entropy, record.kept)
-        self._drawn.append((step.ms / 1e3, first, seen))
+    def drew(self, delta: "Delta", *, first: bool) -> None:
+        """An answer has a token more. The delta itself is not held: its record may be a megabyte."""
+        self._drawn.append((delta.step.ms / 1e3, first, delta.entropy, delta.kept))
         if len(self._drawn) >= UNCOUNTED:
             self._count()
 
@@ -168,9 +167,7 @@ class Metrics(Meters):
         """Count what was drawn."""
         drawn, self._drawn = self._drawn, []
         self._generated.inc(len(drawn))
-        for seconds, first, seen in drawn:
+        for seconds, first, entropy, kept in drawn:
             (self._first if first else self._between).observe(seconds)
-            if seen is not None:
-                entropy, kept = seen
-                self._entropy.observe(entropy)
-                self._kept.observe(kept)
+            self._entropy.observe(entropy)
+            self._kept.observe(kept)

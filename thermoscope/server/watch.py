@@ -54,7 +54,7 @@ class Watch:
 
     def see(self, delta: "Delta") -> None:
         """A delta is on its way to the client."""
-        self._metrics.drew(delta.step, first=delta.choice in self._silent)
+        self._metrics.drew(delta, first=delta.choice in self._silent)
         self._silent.discard(delta.choice)
         if self._entry is not None and self._entry.completion_tokens is not None:
             self._entry.completion_tokens += 1
