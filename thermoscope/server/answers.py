@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Answers:
         self._post = post
         self._arrived: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self._open = 0
+        self._say: Callable[[Delta], bool] = _nobody
+        self._waited_for = False  # whether whoever iterates has done with all that came
         self._watch = watch
         self._begun = threading.Lock()
         self._tickets: list[Ticket] = []
@@ -60,6 +62,13 @@ class Answers:
         """What every response to the request says beside the answer."""
         return self._watch.tag
 
+    def listen(self, say: "Callable[[Delta], bool]") -> None:
+        """Have deltas handed to `say` as they arrive, on the event loop, while nothing waits before them.
+
+        What it takes is not iterated over; what it does not take, and the end of each answer, is.
+        """
+        self._say = say
+
     def _deliver(self, first: int) -> "Deliver":
         """What takes the deltas of a request whose answers are numbered from `first` on."""
 
@@ -76,14 +85,32 @@ class Answers:
         self._post.send(self._arrive, item)
 
     def _arrive(self, item: "Delta | Exception") -> None:
+        if not isinstance(item, Exception) and self._said(item):
+            return
         if self._arrived.qsize() >= UNREAD and not isinstance(item, Exception):
             item = ClientGoneError()
             self.cancel()
         self._arrived.put_nowait(item)
 
+    def _said(self, delta: "Delta") -> bool:
+        if delta.finish_reason is not None or not self._waited_for or not self._arrived.empty():
+            return False
+        try:
+            said = self._say(delta)
+        except Exception as error:  # told to whoever iterates, as if it had happened there
+            self._arrived.put_nowait(error)
+            return True
+        if said:
+            self._watch.see(delta)
+        return said
+
     async def __aiter__(self) -> AsyncIterator["Delta"]:
         while self._open:
-            item = await self._arrived.get()
+            self._waited_for = True
+            try:
+                item = await self._arrived.get()
+            finally:
+                self._waited_for = False
             if isinstance(item, Exception):
                 self._watch.end("abort" if isinstance(item, ClientGoneError) else "error")
                 raise item
@@ -115,3 +142,7 @@ class Answers:
             watcher.cancel()
             self.cancel()
         return [traces[choice] for choice in sorted(traces)]
+
+
+def _nobody(_: "Delta") -> bool:
+    return False

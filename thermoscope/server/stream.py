@@ -1,7 +1,8 @@
 """An answer while it is spoken, as server-sent events."""
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi.sse import EventSourceResponse
 from pydantic_core import to_json
@@ -10,7 +11,13 @@ from starlette.types import Receive, Scope, Send
 from thermoscope.server.envelope import joined
 from thermoscope.server.errors import describe
 
-Pieces = AsyncIterator[dict[str, Any]]
+if TYPE_CHECKING:
+    from thermoscope.engine.engine import Delta
+    from thermoscope.server.answers import Answers
+    from thermoscope.server.connection import Connection
+
+Piece = dict[str, Any]
+Pieces = AsyncIterator[Piece]
 # How an address that may stream describes its answers.
 EITHER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -25,10 +32,10 @@ async def unnamed(chunks: Pieces) -> AsyncIterator[bytes]:
     """Events as the completions have them: data alone; last an error, or [DONE] after a good end."""
     try:
         async for chunk in chunks:
-            yield _event(chunk)
+            yield data(chunk)
     except Exception as error:  # the status is sent already: what went wrong travels as an event
         _, problem = describe(error)
-        yield _event(problem)
+        yield data(problem)
     else:
         yield b"data: [DONE]\n\n"
 
@@ -36,7 +43,7 @@ async def unnamed(chunks: Pieces) -> AsyncIterator[bytes]:
 async def named(events: Pieces) -> AsyncIterator[bytes]:
     """Events that are named for their type, and say themselves how it ended."""
     async for event in events:
-        yield b"event: %b\n%b" % (event["type"].encode(), _event(event))
+        yield named_data(event)
 
 
 class Answer(Protocol):
@@ -54,6 +61,11 @@ def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
             yield joined(piece, tag)
 
     return each() if tag else pieces
+
+
+def events(pieces: Iterable[Piece], tag: dict[str, Any]) -> Iterator[bytes]:
+    """Each of them as `unnamed` sends it, `tagged`."""
+    return (data(joined(piece, tag)) for piece in pieces)
 
 
 class Stream(EventSourceResponse):
@@ -75,6 +87,45 @@ class Stream(EventSourceResponse):
             self._answers.cancel()
 
 
-def _event(said: dict[str, Any]) -> bytes:
-    """Data alone. JSON has no line breaks, and no infinities: null stands for what is no number."""
+class Spoken(Stream):
+    """The stream of what this engine speaks: a delta that nothing waits before is sent on its way in.
+
+    To wake the stream's task for it, and to go out through the app, would cost the event loop as much again,
+    while the engine's next step wants both cores (docs/decisions/event-loop.md).
+
+    `events`: those of one delta, as `pieces` would have them said.
+    """
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        answers: "Answers",
+        events: "Callable[[Delta], Iterable[bytes]]",
+        frames: Callable[[Pieces], AsyncIterator[bytes]] = unnamed,
+    ) -> None:
+        super().__init__(pieces, answers, frames)
+        self._listen = answers.listen
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        connection: Connection | None = scope.get("state", {}).get("connection")
+        if connection is not None:  # which a test, or another server around the app, has not
+            self._listen(partial(self._say, connection))
+        await super().__call__(scope, receive, send)
+
+    def _say(self, connection: "Connection", delta: "Delta") -> bool:
+        if not connection.open:
+            return False
+        if body := b"".join(self._events(delta)):
+            connection.write(body)
+        return True
+
+
+def data(said: Piece) -> bytes:
+    """An event of data alone. JSON has no line breaks, nor infinities: null stands for what is no number."""
     return b"data: %b\n\n" % to_json(said, inf_nan_mode="null")
+
+
+def named_data(event: Piece) -> bytes:
+    """An event that is named for its type."""
+    return b"event: %b\n%b" % (event["type"].encode(), data(event))

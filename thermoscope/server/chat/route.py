@@ -14,7 +14,7 @@ from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
 from thermoscope.server.envelope import joined
 from thermoscope.server.service import Service
-from thermoscope.server.stream import EITHER, Stream, tagged
+from thermoscope.server.stream import EITHER, Spoken, events, tagged
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -32,7 +32,8 @@ def install(app: FastAPI, service: Service) -> None:
         answers = service.answers(request, client=client, traced=body.with_trace)
         wording = Wording(body, request, model)
         if body.stream:
-            return Stream(tagged(_chunks(body, answers, wording, look), answers.tag), answers)
+            pieces = tagged(_chunks(body, answers, wording, look), answers.tag)
+            return Spoken(pieces, answers, lambda delta: events(wording.spoken(delta), answers.tag))
         traces = await answers.traces(exchange)
         completion = await run_in_threadpool(wording.completion, traces)
         return JSONResponse(joined(completion | wording.beside(await look()), answers.tag))
@@ -41,19 +42,12 @@ def install(app: FastAPI, service: Service) -> None:
 async def _chunks(
     body: ChatRequest, answers: Answers, wording: Wording, look: Beside
 ) -> AsyncIterator[dict[str, Any]]:
-    choices = [wording.said() for _ in range(body.n or 1)]
-    for index, said in enumerate(choices):
-        yield wording.chunk(index, said.begun)
+    for piece in wording.begun():
+        yield piece
     traces = []
     async for delta in answers:
-        said, ended = choices[delta.choice], delta.finish_reason
-        pieces = said.push(delta.text, last=ended is not None)
-        if not pieces and (body.logprobs or body.with_steps):
-            pieces = [said.nothing]
-        for at, piece in enumerate(pieces):  # the token stands with the first piece that it brought
-            yield wording.chunk(delta.choice, piece, step=None if at else delta.step)
-        if ended is not None:
-            yield wording.chunk(delta.choice, {}, finish_reason=said.reason(ended))
+        for piece in wording.spoken(delta):
+            yield piece
         if delta.trace is not None:
             traces.append(delta.trace)
     if seen := await look():

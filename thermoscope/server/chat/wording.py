@@ -1,6 +1,6 @@
 """The engine's answer to a conversation in the words that OpenAI's clients know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
@@ -12,6 +12,7 @@ from thermoscope.server.logprobs import logprobs
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.sequence import Delta
 
 
 class Wording:
@@ -22,6 +23,7 @@ class Wording:
         self._tokenizer = model.tokenizer
         self._prompt_tokens = len(request.prompt)
         self._head = envelope.head("chat.completion", "chatcmpl", body.model, model)
+        self._choices = [self.said() for _ in range(request.sampling.n)]
 
     def said(self) -> Said:
         """What one choice's answer is read with."""
@@ -41,17 +43,21 @@ class Wording:
         ]
         return {**self._head, "choices": choices, "usage": self.usage(traces)}
 
-    def chunk(
-        self,
-        index: int,
-        delta: dict[str, Any],
-        *,
-        step: Step | None = None,
-        finish_reason: str | None = None,
-    ) -> dict[str, Any]:
-        """A piece of one choice, with the token that brought it."""
-        seen = {"logprobs": None} if step is None else self._of_steps([step])
-        return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
+    def begun(self) -> Iterator[dict[str, Any]]:
+        """The first pieces, one for each choice."""
+        for index, said in enumerate(self._choices):
+            yield self._piece(index, said.begun)
+
+    def spoken(self, delta: "Delta") -> Iterator[dict[str, Any]]:
+        """The pieces that a delta brings; the token stands with the first."""
+        said, ended = self._choices[delta.choice], delta.finish_reason
+        pieces = said.push(delta.text, last=ended is not None)
+        if not pieces and (self._body.logprobs or self._body.with_steps):
+            pieces = [said.nothing]
+        for at, piece in enumerate(pieces):
+            yield self._piece(delta.choice, piece, step=None if at else delta.step)
+        if ended is not None:
+            yield self._piece(delta.choice, {}, finish_reason=said.reason(ended))
 
     def piece(self, of_all: dict[str, Any]) -> dict[str, Any]:
         """A piece that belongs to no choice."""
@@ -68,6 +74,17 @@ class Wording:
     def beside(self, seen: dict[str, Any]) -> dict[str, Any]:
         """What a response says beside its choices."""
         return {"thermoscope": seen} if seen else {}
+
+    def _piece(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        step: Step | None = None,
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        seen = {"logprobs": None} if step is None else self._of_steps([step])
+        return self._chunk([{"index": index, "delta": delta, **seen, "finish_reason": finish_reason}])
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         usage = {"usage": None} if self._body.with_usage else {}

@@ -17,7 +17,7 @@ from thermoscope.server.constraint import refuse
 from thermoscope.server.envelope import joined
 from thermoscope.server.logprobs import scored
 from thermoscope.server.service import Service
-from thermoscope.server.stream import EITHER, Stream, tagged
+from thermoscope.server.stream import EITHER, Spoken, events, tagged
 
 if TYPE_CHECKING:
     from thermoscope.engine.scores import Score
@@ -40,8 +40,8 @@ def install(app: FastAPI, service: Service) -> None:
         )
         wording = Wording(body, requests, model)
         if body.stream:
-            pieces = _chunks(body, requests, answers, wording, service)
-            return Stream(tagged(pieces, answers.tag), answers)
+            pieces = tagged(_chunks(body, requests, answers, wording, service), answers.tag)
+            return Spoken(pieces, answers, lambda delta: events(wording.spoken(delta), answers.tag))
         traces = await answers.traces(exchange)
         of_prompts = await _scored(body, requests, service)
         completion = await run_in_threadpool(wording.completion, traces, of_prompts)
@@ -56,7 +56,7 @@ async def _chunks(
             yield chunk
     traces = []
     async for delta in answers:
-        if (piece := wording.chunk(delta)) is not None:
+        for piece in wording.spoken(delta):
             yield piece
         if delta.trace is not None:
             traces.append(delta.trace)

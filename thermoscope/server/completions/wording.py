@@ -51,17 +51,17 @@ class Wording:
             prompt = of_prompt(self._tokenizer, scored[index // self._n] if scored else ())
             yield self._chunk([self._choice(index, self._echo(index), list(prompt))])
 
-    def chunk(self, delta: "Delta") -> dict[str, Any] | None:
-        """A piece of one choice, with the token that brought it; None where there is nothing to send."""
+    def spoken(self, delta: "Delta") -> Iterator[dict[str, Any]]:
+        """The piece that a delta brings, with its token, if there is something to send."""
         if self._body.max_tokens == 0:
-            return self._chunk([self._choice(delta.choice, "", [], [], "length")])
+            yield self._chunk([self._choice(delta.choice, "", [], [], "length")])
+            return
         shown = self._body.logprobs is not None or self._body.with_steps
-        if not (delta.text or shown or delta.finish_reason):
-            return None
-        entries = list(self._entries([delta.step]))
-        return self._chunk(
-            [self._choice(delta.choice, delta.text, entries, [delta.step], delta.finish_reason)]
-        )
+        if delta.text or shown or delta.finish_reason:
+            entries = list(self._entries([delta.step]))
+            yield self._chunk(
+                [self._choice(delta.choice, delta.text, entries, [delta.step], delta.finish_reason)]
+            )
 
     def usage_chunk(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The last piece, which counts tokens and belongs to no choice."""

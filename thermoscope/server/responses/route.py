@@ -17,7 +17,7 @@ from thermoscope.server.responses.schema import CountRequest, ResponsesRequest
 from thermoscope.server.responses.store import Store
 from thermoscope.server.responses.wording import Wording
 from thermoscope.server.service import Service
-from thermoscope.server.stream import EITHER, Stream, named
+from thermoscope.server.stream import EITHER, Spoken, named, named_data
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -47,7 +47,8 @@ def install(app: FastAPI, service: Service) -> None:
             return whole.body
 
         if body.stream:
-            return Stream(_events(answers, wording, look, keep), answers, named)
+            pieces = _events(answers, wording, look, keep)
+            return Spoken(pieces, answers, lambda delta: map(named_data, wording.spoken(delta)), named)
         (trace,) = await answers.traces(exchange)
         await run_in_threadpool(wording.whole, trace, await look())
         return Response(await keep(), media_type="application/json")
@@ -75,7 +76,7 @@ async def _events(
         yield event
     try:
         async for delta in answers:
-            for event in wording.say(delta.text, [delta.step]):
+            for event in wording.spoken(delta):
                 yield event
             if delta.trace is not None:
                 last = list(wording.end(delta.trace, await look()))

@@ -1,7 +1,7 @@
 """The engine's answer as a response, which OpenAI's clients know."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
@@ -21,6 +21,7 @@ from thermoscope.server.tools.reader import (
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
+    from thermoscope.engine.sequence import Delta
 
 
 class Wording(Telling):
@@ -38,10 +39,13 @@ class Wording(Telling):
         self._steps: list[Step] = []
         self._unsaid: list[Step] = []  # the last of them, which no text has come of yet
 
-    def say(self, text: str, steps: Sequence[Step]) -> Iterator[Event]:
-        """More of the answer."""
-        self._steps += steps
-        self._unsaid += steps
+    def spoken(self, delta: "Delta") -> Iterator[Event]:
+        """The events that a delta brings."""
+        return self._say(delta.text, delta.step)
+
+    def _say(self, text: str, step: Step) -> Iterator[Event]:
+        self._steps.append(step)
+        self._unsaid.append(step)
         yield from self._tell(self._told(self._reader.push(text)))
 
     def end(self, trace: Trace, seen: dict[str, Any]) -> Iterator[Event]:
@@ -57,7 +61,7 @@ class Wording(Telling):
         """The answer at once; nobody listens to how it came about."""
         shown = len(trace.text)  # a stop string, and what came after it, are cut from the end
         for step in trace.steps:
-            deque(self.say(step.text[:shown], [step]), maxlen=0)
+            deque(self._say(step.text[:shown], step), maxlen=0)
             shown -= len(step.text[:shown])
         deque(self.end(trace, seen), maxlen=0)
 
