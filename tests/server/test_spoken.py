@@ -1,10 +1,12 @@
 """What is sent on its way in, past the stream's task, is what the task would have sent, and in its place."""
 
 import asyncio
+import gc
 import json
 import re
 import socket
 import time
+import weakref
 from urllib.parse import urlsplit
 
 import httpx
@@ -55,7 +57,7 @@ def test_a_stream_is_the_same_past_the_app(address, model, written, monkeypatch,
     model.runner.script, model.runner.pause = ["Zürich – 日本語 🙂 \n\"'\\"], 0.002
     past = plain(httpx.post(f"{address}/v1/{path}", json=body).text)
     assert len(written) > 10
-    monkeypatch.setattr(Connection, "open", False)
+    monkeypatch.setattr(Connection, "streaming", False)
     written.clear()
     assert plain(httpx.post(f"{address}/v1/{path}", json=body).text) == past
     assert written == []
@@ -76,8 +78,8 @@ def test_a_text_goes_on_the_same_past_the_app(tmp_path, written, monkeypatch, fi
         serving(lm, ["gpt-4o"]) as address,
     ):
         texts = []
-        for usable in (Connection.open, False):
-            monkeypatch.setattr(Connection, "open", usable)
+        for usable in (Connection.streaming, False):
+            monkeypatch.setattr(Connection, "streaming", usable)
             texts.append(
                 sorted(plain(httpx.post(f"{address}/v1/completions", json=body | fields).text).split("\n\n"))
             )
@@ -130,6 +132,31 @@ def test_who_does_not_read_gets_all_of_it_later(address, model, written):
     assert b"".join(re.findall(rb'"delta":\{"content":"(.)"\}', answer)).decode() == said
     assert len(written) < len(said)
     assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+def test_nothing_holds_an_answer_that_is_over_nor_its_connection(address, model, monkeypatch):
+    """No cycle: what the collector has to look for stays for as long as it does not look."""
+    held = []
+    for kind in (Answers, Connection):
+        begin = kind.__init__
+
+        def watched(self, *arguments, begin=begin, **named):
+            begin(self, *arguments, **named)
+            held.append(weakref.ref(self))
+
+        monkeypatch.setattr(kind, "__init__", watched)
+    model.runner.pause = 0.002
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert httpx.post(f"{address}/v1/chat/completions", json=CHAT).text.endswith("[DONE]\n\n")
+            assert httpx.get(f"{address}/health").is_success
+        assert len(held) == 9
+        model.runner.tickets.clear()
+        wait_until(lambda: not [each for each in held[:-1] if each() is not None])
+    finally:
+        gc.enable()
 
 
 class Silent:

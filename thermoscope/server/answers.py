@@ -97,11 +97,11 @@ class Answers:
             return False
         try:
             said = self._say(delta)
-        except Exception as error:  # told to whoever iterates, as if it had happened there
+            if said:
+                self._watch.see(delta)
+        except Exception as error:  # told to whoever iterates, who tells the client
             self._arrived.put_nowait(error)
             return True
-        if said:
-            self._watch.see(delta)
         return said
 
     async def __aiter__(self) -> AsyncIterator["Delta"]:
@@ -122,6 +122,7 @@ class Answers:
         """Free the slots at the engine's next step; without effect once every answer is complete."""
         for ticket in self._tickets:
             ticket.cancel()
+        self._say = _nobody  # which would hold the stream, and the stream holds these answers
         self._watch.end()
 
     async def traces(self, exchange: Exchange) -> list[Trace]:

@@ -52,7 +52,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
     @property
-    def open(self) -> bool:
+    def streaming(self) -> bool:
         """Whether an answer is under way in chunks, and the client takes all that it is sent."""
         return (
             self.scope["http_version"] == "1.1"  # before it there were no chunks
@@ -61,7 +61,7 @@ class Connection(H11Protocol):
         )
 
     def write(self, body: bytes) -> None:
-        """Send more of the body while the connection is `open`, as h11 would: its way there takes 35 µs."""
+        """Send more of the body while it is `streaming`, in the bytes that h11 would make of it."""
         self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     def pause_writing(self) -> None:
@@ -80,6 +80,9 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Whatever the reason."""
         super().connection_lost(exc)
+        self.app_state = {}  # in which the connection held itself
+        if self.scope is not None:
+            self.scope["state"].pop("connection", None)
         self._end_asking()
         self.resume_writing()
 

@@ -170,7 +170,7 @@ class Answering(Body):
 
     @property
     def with_records(self) -> bool:
-        """Whether steps keep the distributions that they were drawn from; not so where nobody will look."""
+        """Whether what is asked for under `thermoscope` needs the distributions tokens are drawn from."""
         return self.with_steps or self.with_trace
 
 

@@ -114,7 +114,7 @@ class Spoken(Stream):
         await super().__call__(scope, receive, send)
 
     def _say(self, connection: "Connection", delta: "Delta") -> bool:
-        if not connection.open:
+        if not connection.streaming:
             return False
         if body := b"".join(self._events(delta)):
             connection.write(body)
