@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import tiny
 from thermoscope.engine.engine import Engine
@@ -20,6 +22,7 @@ from thermoscope.server.answers import Answers
 from thermoscope.server.connection import Connection
 from thermoscope.server.metrics import Metrics
 from thermoscope.server.post import Post
+from thermoscope.server.stream import Mould, data
 from thermoscope.server.watch import Watch
 
 from . import scripted
@@ -86,6 +89,18 @@ def test_a_text_goes_on_the_same_past_the_app(tmp_path, written, monkeypatch, fi
             assert bool(written) == bool(usable)
             written.clear()
     assert texts[0] == texts[1]
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_a_mould_gives_what_would_be_worded_anew(text):
+    def piece(text):
+        return {
+            "id": "chatcmpl-1",
+            "choices": [{"delta": {"content": text}, "logprobs": None}],
+            "usage": None,
+        }
+
+    assert Mould(piece).event(text) == data(piece(text))
 
 
 def plain(text):

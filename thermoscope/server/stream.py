@@ -1,5 +1,6 @@
 """An answer while it is spoken, as server-sent events."""
 
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,6 +67,21 @@ def tagged(pieces: Pieces, tag: dict[str, Any]) -> Pieces:
 def events(pieces: Iterable[Piece], tag: dict[str, Any]) -> Iterator[bytes]:
     """Each of them as `unnamed` sends it, `tagged`."""
     return (data(joined(piece, tag)) for piece in pieces)
+
+
+class Mould:
+    """Events that differ in one text alone: worded once, and filled in in a third of the time.
+
+    `piece`: what is said with a text in its place.
+    """
+
+    def __init__(self, piece: Callable[[str], Piece]) -> None:
+        mark = secrets.token_hex(8)
+        self._before, self._after = data(piece(mark)).split(mark.encode())
+
+    def event(self, text: str) -> bytes:
+        """As `data` makes it of the piece with this text."""
+        return b"%b%b%b" % (self._before, to_json(text)[1:-1], self._after)
 
 
 class Stream(EventSourceResponse):

@@ -14,7 +14,7 @@ from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.chat.wording import Wording
 from thermoscope.server.envelope import joined
 from thermoscope.server.service import Service
-from thermoscope.server.stream import EITHER, Spoken, events, tagged
+from thermoscope.server.stream import EITHER, Spoken, tagged
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -33,7 +33,7 @@ def install(app: FastAPI, service: Service) -> None:
         wording = Wording(body, request, model)
         if body.stream:
             pieces = tagged(_chunks(body, answers, wording, look), answers.tag)
-            return Spoken(pieces, answers, lambda delta: events(wording.spoken(delta), answers.tag))
+            return Spoken(pieces, answers, lambda delta: wording.events(delta, answers.tag))
         traces = await answers.traces(exchange)
         completion = await run_in_threadpool(wording.completion, traces)
         return JSONResponse(joined(completion | wording.beside(await look()), answers.tag))

@@ -1,6 +1,6 @@
 """The engine's answer to a conversation in the words that OpenAI's clients know."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thermoscope.engine.request import Request
@@ -9,6 +9,7 @@ from thermoscope.server import envelope
 from thermoscope.server.chat.said import Said
 from thermoscope.server.chat.schema import ChatRequest
 from thermoscope.server.logprobs import logprobs
+from thermoscope.server.stream import Mould, events
 
 if TYPE_CHECKING:
     from thermoscope.engine.language_model import LanguageModel
@@ -24,6 +25,7 @@ class Wording:
         self._prompt_tokens = len(request.prompt)
         self._head = envelope.head("chat.completion", "chatcmpl", body.model, model)
         self._choices = [self.said() for _ in range(request.sampling.n)]
+        self._moulds: dict[int, Mould] = {}  # of each choice, where its tokens bring nothing but text
 
     def said(self) -> Said:
         """What one choice's answer is read with."""
@@ -74,6 +76,18 @@ class Wording:
     def beside(self, seen: dict[str, Any]) -> dict[str, Any]:
         """What a response says beside its choices."""
         return {"thermoscope": seen} if seen else {}
+
+    def events(self, delta: "Delta", tag: dict[str, Any]) -> Iterable[bytes]:
+        """The same as it goes over the wire, in the midst of an answer. `tag`: what each says beside."""
+        if self._body.offer is not None or self._body.logprobs or self._body.with_steps:
+            return events(self.spoken(delta), tag)
+        if not delta.text:
+            return ()
+        if delta.choice not in self._moulds:
+            self._moulds[delta.choice] = Mould(
+                lambda text: envelope.joined(self._piece(delta.choice, {"content": text}), tag)
+            )
+        return (self._moulds[delta.choice].event(delta.text),)
 
     def _piece(
         self,
