@@ -180,12 +180,9 @@ async def without_http(
             1, 1, lambda _: server.ask(texts(arguments.prompt), arguments.tokens)
         )
         _check("ours", heard, arguments.tokens)
-        asked = [texts(arguments.prompt)]
-        for name, seconds in (
-            ("http", taken),
-            ("bare", bare.ask("chat", texts=asked, tokens=arguments.tokens)),
-        ):
-            rates[name].append(arguments.tokens / seconds)
+        alone = bare.ask("chat", texts=[texts(arguments.prompt)], tokens=arguments.tokens)
+        rates["http"].append(arguments.tokens / taken)
+        rates["bare"].append(arguments.tokens / alone)
     return {f"{name}_one": median(each) for name, each in rates.items()}
 
 

@@ -133,7 +133,9 @@ def test_a_card_prints_what_its_page_shows(arguments, output, shell):
         return
     printed = [line.rstrip() for line in shell(arguments).splitlines()]
     for line in output.splitlines():
-        found = line.rstrip() in printed or any(alike(each, line, rel=1e-3, abs=5e-4) for each in printed)
+        found = line.rstrip() in printed
+        if arguments[0] == "prompting":  # whose gradients PyTorch rounds as the processor has it
+            found = found or any(alike(each, line, rel=1e-3, abs=5e-4) for each in printed)
         assert found or line.strip() in ("", "…"), line
 
 

@@ -70,7 +70,7 @@ def events(pieces: Iterable[Piece], tag: dict[str, Any]) -> Iterator[bytes]:
 
 
 class Mould:
-    """Events that differ in one text alone: worded once, and filled in in a third of the time.
+    """Events that differ in one text alone: worded once, and filled in from then on.
 
     `piece`: what is said with a text in its place.
     """
