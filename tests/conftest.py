@@ -46,4 +46,4 @@ def kernel(built: bool) -> Library:
     """The native library; tests of it are skipped where there is no compiler."""
     if not built:
         pytest.skip("no compiler here, so no kernel")
-    return build.library()
+    return build.loaded()

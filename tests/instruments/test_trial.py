@@ -38,11 +38,11 @@ def test_steps_of_every_run_are_taken_apart():
 
 
 def test_the_kernel_is_left_as_many_threads_as_it_had(kernel, monkeypatch):
-    monkeypatch.setattr(build.library(), "threads", 3)
+    monkeypatch.setattr(build.loaded(), "threads", 3)
     with trial.Trial("fp32", [SMALL]) as bench:
         next(bench.timings([trial.Run(1, 1, 5)]))
-        assert build.library().threads == 1
-    assert build.library().threads == 3
+        assert build.loaded().threads == 1
+    assert build.loaded().threads == 3
 
 
 def test_a_step_begins_with_its_layers():

@@ -53,7 +53,7 @@ def decoder(request, compiled, tmp_path_factory):
 
 @pytest.fixture
 def threads():
-    library = build.library()
+    library = build.loaded()
     usual = library.threads
     yield lambda number: setattr(library, "threads", number)
     library.threads = usual

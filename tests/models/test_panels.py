@@ -161,7 +161,7 @@ def test_what_is_no_number_makes_its_own_row_none(bits, bad):
 
 @pytest.fixture
 def threads():
-    library = build.library()
+    library = build.loaded()
     usual = library.threads
     yield lambda number: setattr(library, "threads", number)
     library.threads = usual

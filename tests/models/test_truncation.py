@@ -93,15 +93,15 @@ def test_what_is_too_far_away_for_a_number_is_left_out():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("cut", [False, True])
 def test_mass_and_entropy_are_the_laws_on_any_number_of_threads(threads, cut, monkeypatch):
-    monkeypatch.setattr(build.library(), "threads", threads)
-    monkeypatch.setattr(build.library(), "ALONE", 0)  # or one thread would look through so few
+    monkeypatch.setattr(build.loaded(), "threads", threads)
+    monkeypatch.setattr(build.loaded(), "ALONE", 0)  # or one thread would look through so few
     z = rows(7, cut=cut, vocab=49_152)
     for temperature in (0.05, 0.7, 1.0, 1.5, 1e3, math.inf):
         expected = math.fsum(boltzmann.weights(z, temperature))
         assert truncation.mass(z, temperature, float(z.max())) == pytest.approx(expected, rel=1e-13)
     assert truncation.entropy(z) == pytest.approx(dynamic_temperature.entropy(z), abs=1e-11)
     one = truncation.mass(z, 0.7, float(z.max()))
-    monkeypatch.setattr(build.library(), "threads", 1)
+    monkeypatch.setattr(build.loaded(), "threads", 1)
     assert truncation.mass(z, 0.7, float(z.max())) == one
 
 

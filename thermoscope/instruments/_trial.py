@@ -143,7 +143,7 @@ class Trial:
     def __init__(self, precision: Precision, shapes: Sequence[ModelConfig] = SHAPES) -> None:
         self._precision, self._shapes, self._threads = precision, shapes, cores()
         # What runs on PyTorch leaves the kernel one thread, and another model of this process may need them.
-        self._team = kernel.library().threads if kernel.available() else None
+        self._team = kernel.loaded().threads if kernel.available() else None
         self._models: dict[int, Model] = {}
         self._runner = Runner(lambda: Engine(self._made(0), slots=max(BATCHES), context=_COMMON["context"]))
 
@@ -153,7 +153,7 @@ class Trial:
     def __exit__(self, *_: object) -> None:
         self._runner.stop()
         if self._team is not None:
-            kernel.library().threads = self._team
+            kernel.loaded().threads = self._team
 
     def timings(self, runs: Sequence[Run] = RUNS, sweeps: int = SWEEPS) -> Iterator[Timing]:
         """Every run of every shape."""

@@ -79,7 +79,7 @@ def draw(
     `ids`: the tokens that the logits are of, rising; None for all. `greatest`: of the logits.
     """
     if len(logits) > FEW and build.available():
-        library = build.library()
+        library = build.loaded()
         rest = (len(logits), greatest, temperature, key, library.threads_for(len(logits)))
         token: int
         if ids is None and logits.dtype == np.float32:
@@ -101,7 +101,7 @@ def _native(logits: Tensor, temperatures: Sequence[float], best: int) -> list[Su
     # ctypes' own arrays: less of Python and numpy to bring back into a cache that the weights went through.
     numbers, ids = (ctypes.c_double * (4 * rows))(), (ctypes.c_int32 * (best * rows))()
     asked = (ctypes.c_double * rows)(*temperatures)
-    library = build.library()
+    library = build.loaded()
     library.summarise(logits.data_ptr(), rows, vocab, asked, best, numbers, ids, library.threads)
     every = np.frombuffer(ids, dtype=np.int32).reshape(rows, best)  # type: ignore[call-overload]
     summaries = []

@@ -41,7 +41,7 @@ class Fused:
         self.config, self.layers = plain.config, plain.layers
         self.embedding, self.final_norm, self.head = plain.embedding, plain.final_norm, plain.head
         self.spent: ctypes.Array[ctypes.c_int64] | None = None  # nanoseconds by part, for who sets it
-        self._library = build.library()
+        self._library = build.loaded()
         assert isinstance(plain.head, Panels)
         self._head = plain.head.matrix()
         self._layers = (native.Layer * len(plain.layers))(*map(_layer, plain.layers))
@@ -83,7 +83,7 @@ class Fused:
             and not config.learned_positions
             and config.gated
             and config.activation in ACTIVATIONS
-            and bool(build.library().attends(config.head_dim))
+            and bool(build.loaded().attends(config.head_dim))
         )
 
     def forward(

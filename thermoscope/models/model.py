@@ -54,7 +54,7 @@ class Model:
         """
         kernel.look_again()
         if kernel.available():
-            kernel.library().threads = threads if self.native else 1
+            kernel.loaded().threads = threads if self.native else 1
         torch.set_num_threads(1 if self.native else threads)
 
     @classmethod
@@ -82,7 +82,7 @@ class Model:
                 f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}.", param="precision"
             )
         if native:
-            kernel.library()
+            kernel.loaded()
         source = store.locate(name, progress=progress)
         if foreign.is_foreign(source):
             return _foreign(source, precision, slots, context)

@@ -79,7 +79,7 @@ def _native(logits: Float[np.ndarray, "some"], temperature: float) -> bool:
 
 def _weigh(logits: Float[np.ndarray, "some"], temperature: float, greatest: float) -> tuple[float, float]:
     """Σ w and Σ w x with x = (z − greatest) / T and w = exp(x)."""
-    library, sums = build.library(), (ctypes.c_double * 2)()
+    library, sums = build.loaded(), (ctypes.c_double * 2)()
     logits = np.ascontiguousarray(logits, dtype=np.float64)
     library.weigh(
         logits.ctypes.data, len(logits), greatest, temperature, library.threads_for(len(logits)), sums
@@ -98,7 +98,7 @@ def _fewest(
 ) -> Kept:
     logits, members = np.ascontiguousarray(logits, dtype=np.float64), np.empty(len(logits), dtype=np.int64)
     goal = p * mass * (1 + EQUAL if beyond else 1 - EQUAL)
-    count = build.library().fewest(
+    count = build.loaded().fewest(
         logits.ctypes.data, len(logits), greatest, temperature, middle, goal, beyond, members.ctypes.data
     )
     return Kept(logits, members[:count], temperature, mass)

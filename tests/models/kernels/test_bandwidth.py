@@ -13,7 +13,7 @@ from thermoscope.models.kernels import build as kernel
 def test_the_reader_reads_every_word_once(count, threads):
     words = np.random.default_rng(count).integers(-(2**62), 2**62, count)
     exact = sum(words.tolist())
-    got = kernel.library().read(words.ctypes.data, count, threads)
+    got = kernel.loaded().read(words.ctypes.data, count, threads)
     assert (got - exact) % 2**64 == 0
 
 

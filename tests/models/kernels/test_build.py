@@ -48,7 +48,7 @@ def copying(compiler, compiled):
 
 
 def forget():
-    build.library.cache_clear()
+    build.loaded.cache_clear()
     build.look_again()
 
 
@@ -59,13 +59,13 @@ def count(calls):
 def test_a_build_is_made_once_kept_and_loaded(copying, cache):
     assert build.built() is None
     with pytest.raises(KernelUnavailable, match="not built on this machine yet; run `thermoscope doctor`"):
-        build.library()
+        build.loaded()
     assert not build.available()
     made = build.build()
     assert made == build.build() == build.built()
     assert made.path.parent == cache
     assert build.available()
-    assert build.library().fault() is None
+    assert build.loaded().fault() is None
     assert count(copying) == 1
     about = json.loads(made.path.with_suffix(".json").read_text())
     assert about["compiler"] == os.environ["CXX"]
@@ -200,7 +200,7 @@ def test_a_build_for_a_better_processor_is_not_loaded(copying):
     forget()
     assert build.built() is None
     with pytest.raises(KernelUnavailable, match="not built on this machine yet"):
-        build.library()
+        build.loaded()
     assert build.build().features == build.features()
 
 

@@ -25,7 +25,7 @@ def read_bandwidth(threads: int, *, passes: int = 9, size: int = BUFFER) -> Band
 
     def read() -> int:
         if how == "native":
-            return int(kernel.library().read(words.data_ptr(), len(words), threads))
+            return int(kernel.loaded().read(words.data_ptr(), len(words), threads))
         return int(words.sum())
 
     times = []

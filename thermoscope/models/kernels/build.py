@@ -46,7 +46,7 @@ class Build(NamedTuple):
 
 
 @functools.cache
-def library() -> Library:
+def loaded() -> Library:
     """The library, if it has been built for this machine.
 
     **Errors:** `KernelUnavailable` if there is no sound build here; `build` makes one.
@@ -60,7 +60,7 @@ def library() -> Library:
 
 
 def available() -> bool:
-    """Whether `library` has one to give; once answered, the answer stays until `look_again`.
+    """Whether `loaded` has one to give; once answered, the answer stays until `look_again`.
 
     So a library that another process builds meanwhile is not taken up in the middle of an answer.
     """
@@ -75,7 +75,7 @@ def look_again() -> None:
 @functools.cache
 def _found() -> bool:
     try:
-        library()
+        loaded()
     except KernelUnavailable:
         return False
     return True
@@ -122,7 +122,7 @@ def build() -> Build:
         raise KernelUnavailable(
             f"kernel: could not be kept ({error}); make room in {path.parent}."
         ) from error
-    library.cache_clear()
+    loaded.cache_clear()
     look_again()
     found = built()
     assert found is not None

@@ -20,7 +20,7 @@ def matrix(
     **Errors:** `BadModelFile` for panels or a bias of another size than the form says.
     """
     about = Matrix(panels.data_ptr(), None if bias is None else bias.data_ptr(), *form.tolist())
-    size = build.library().panels_size(about)
+    size = build.loaded().panels_size(about)
     if panels.nbytes != size or (bias is not None and len(bias) != about.out):
         raise BadModelFile(
             f"panels: got {panels.nbytes:,} bytes, expected {size:,}; delete the packed model from the cache."
@@ -35,7 +35,7 @@ def pack(
     form: Int[Tensor, "6"],
 ) -> UInt8[Tensor, "bytes"]:
     """Codes and numbers in their final type -> panels."""
-    library = build.library()
+    library = build.loaded()
     about = Matrix(None, None, *form.tolist())
     panels = torch.empty(library.panels_size(about), dtype=torch.uint8)
     parts = [each.contiguous() for each in (codes, scale, minimum)]  # alive until they are packed
@@ -46,7 +46,7 @@ def pack(
 def unpack(panels: UInt8[Tensor, "bytes"], form: Int[Tensor, "6"]) -> Float[Tensor, "out in"]:
     """Panels -> the matrix that they hold."""
     weight = torch.empty(*form[:2].tolist())
-    build.library().unpack(matrix(panels, form), weight.data_ptr())
+    build.loaded().unpack(matrix(panels, form), weight.data_ptr())
     return weight
 
 
@@ -58,7 +58,7 @@ def panels_linear(
     x = x.contiguous()
     rows, columns = x.shape
     about = Matrix(panels.data_ptr(), None, out, columns, bits, wide, zero, terms)
-    library = build.library()
+    library = build.loaded()
     if x.dtype != torch.float32 or columns % BLOCK or panels.nbytes != library.panels_size(about):
         raise ValueError(
             f"panels_linear: got {list(x.shape)} in {x.dtype}, expected float32, "
