@@ -5,7 +5,7 @@ import gc
 import json
 import re
 import socket
-import time
+import threading
 import weakref
 from urllib.parse import urlsplit
 
@@ -129,10 +129,12 @@ def test_before_http_1_1_nothing_comes_in_chunks(address, model, written):
     assert written == []
 
 
-def test_who_does_not_read_gets_all_of_it_later(address, model, written):
+def test_who_does_not_read_gets_all_of_it_later(address, model, written, monkeypatch):
     """First on its way in; then the connection is full, and the rest waits where it always has."""
     said = "".join(f"{number} " for number in range(800))
     model.runner.script, model.runner.pause = [said], 0.0
+    full, pause = threading.Event(), Connection.pause_writing
+    monkeypatch.setattr(Connection, "pause_writing", lambda self: (pause(self), full.set()))
     body = json.dumps(CHAT | {"thermoscope": {"steps": True}}).encode()
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -141,8 +143,7 @@ def test_who_does_not_read_gets_all_of_it_later(address, model, written):
         head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
         head = head.replace("/ ", "/v1/chat/completions ", 1)
         client.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
-        wait_until(lambda: model.runner.tickets and not model.runner.threads[0].is_alive())
-        time.sleep(0.1)
+        assert full.wait(20)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert b"".join(re.findall(rb'"delta":\{"content":"(.)"\}', answer)).decode() == said
     assert len(written) < len(said)
